@@ -1,0 +1,1 @@
+"""Reading, checking and writing model archives. Needs neither torch nor kserve."""
