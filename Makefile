@@ -1,0 +1,62 @@
+# Needs a Python 3.10-3.13 and make, nothing else; scripts/bootstrap.py makes .venv on the way.
+# Recipes `exec` their last command: Ctrl-C reaches it once, and its exit status is make's.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.PHONY: help serve test check fix train setup constraints clean
+export PYTHON TORCH TORCH_INDEX
+
+BIN := .venv/bin
+PATHS := predictor scripts tests benchmarks model_store
+# Whatever Python is there runs the bootstrap, which finds a fitting one for .venv.
+BOOTSTRAP = $(or $(shell command -v python3 || command -v python || command -v "$(PYTHON)"),\
+	$(error No python3 on PATH; install Python 3.10 to 3.13 or name one: make $@ PYTHON=/path/to/python3)) \
+	scripts/bootstrap.py
+# Only from make's command line: some shells export a HOST of their own.
+given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) $($(1)))
+
+help:  ## show this list
+	@echo 'make TARGET [VARIABLE=value ...]'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r n t; do \
+		printf '%-14s %s\n' "$$n" "$$t"; done
+	@echo
+	@echo 'HOST=127.0.0.1 PORT=8080   where `make serve` listens'
+	@echo 'ARGS="..."                 further arguments of the command: make test ARGS="-k wine"'
+	@echo 'PYTHON=python3.12          the interpreter for .venv (default: any 3.10 to 3.13)'
+	@echo 'TORCH=cpu|cuda|auto        the PyTorch build (auto: CUDA only where there is an NVIDIA GPU)'
+
+serve:  ## serve the sample models on http://127.0.0.1:8080
+	@exec $(BOOTSTRAP) serve predictor serve $(call given,HOST,--host) $(call given,PORT,--port) $(ARGS)
+
+test:  ## run all tests
+	@exec $(BOOTSTRAP) test python -m pytest $(ARGS)
+
+check:  ## lint, types, import directions
+	@$(BOOTSTRAP) check
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/mypy
+	MYPYPATH=predictor/compat $(BIN)/mypy -p ts
+	$(BIN)/python -m pytest -q tests/test_import_directions.py
+
+fix:  ## repair what ruff can repair
+	@$(BOOTSTRAP) check
+	$(BIN)/ruff check --fix $(PATHS)
+	$(BIN)/ruff format $(PATHS)
+
+train:  ## train the sample models again
+	@$(BOOTSTRAP) train
+	@set -e; for script in model_store/*/train.py; do \
+		model=$$(basename $$(dirname $$script)); echo "== $$model"; \
+		$(BIN)/python -m model_store.$$model.train $(ARGS); done
+
+setup:  ## only make .venv (what `make serve` needs)
+	@exec $(BOOTSTRAP) serve
+
+constraints:  ## write constraints.txt anew from pyproject.toml
+	@$(BOOTSTRAP) serve python scripts/constraints.py
+
+clean:  ## remove .venv, caches and build folders
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find $(PATHS) -name __pycache__ -type d -exec rm -rf {} +
