@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -246,7 +246,7 @@ def install_torch(build: str) -> None:
         index = CPU_INDEX
     # What it depends on comes with the next step, from the usual index.
     options = ["--index-url", index] if index else []
-    install(f"PyTorch {exact}", [*options, "--no-deps", f"torch=={exact}"])
+    install(f"PyTorch {exact}", [*options, "--no-deps", f"torch=={exact}"], constraints=[])
 
 
 def offered(package: str) -> List[str]:
@@ -351,13 +351,16 @@ def pip_environment() -> Dict[str, str]:
     return {**os.environ, **settings, "TMPDIR": str(DOWNLOADS), "PYTHONUNBUFFERED": "1"}
 
 
-def install(shown: str, arguments: List[str]) -> None:
-    """Install with pip under constraints.txt; `shown` names the step."""
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+def install(shown: str, arguments: List[str], constraints: Sequence[str] = CONSTRAINTS) -> None:
+    """Install with pip; `shown` names the step."""
     shutil.rmtree(DOWNLOADS, ignore_errors=True)
     DOWNLOADS.mkdir()
     step = Step(shown)
     # Modules are compiled when first imported: most of what lies in these packages never is.
-    command = pip("install", "--progress-bar", "off", "--no-compile", "-c", "constraints.txt", *arguments)
+    command = pip("install", "--progress-bar", "off", "--no-compile", *constraints, *arguments)
     status, output = step.run(command, pip_environment())
     if status != 0:
         raise SetupError(f"Installing {shown} failed; pip said:\n{indent(output)}\n{advice(output)}")
