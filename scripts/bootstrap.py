@@ -170,8 +170,9 @@ def set_up(extras: List[str]) -> None:
     remove_torn_packages()
     install("build tools", ["setuptools"])
     install_torch(build)
+    project = f".[{','.join(wanted)}]" if wanted else "."
     # With the build tools above, which are the tested ones; an isolated build would fetch the newest.
-    install("predictor and its packages", ["--no-build-isolation", "-e", f".[{','.join(wanted)}]"])
+    install("predictor and its packages", ["--no-build-isolation", "-e", project])
     shutil.rmtree(DOWNLOADS, ignore_errors=True)
     write_stamp({**facts, "fingerprint": fingerprint()})
     print(f"Ready in {clock(start)}: .venv holds {len(installed())} packages.\n", flush=True)
@@ -444,7 +445,7 @@ class Step:
             process.terminate()
             process.wait()
             raise
-        return process.wait(), self.lines[-12:]
+        return process.wait(), [line[:160] for line in self.lines if "Retrying (" not in line][-12:]
 
     def read(self, process: "subprocess.Popen[bytes]") -> None:
         """Follow the output: to the log, and to what the display says."""
