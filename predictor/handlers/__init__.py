@@ -1,0 +1,1 @@
+"""What turns rows into tensors and tensors into answers. Imported by workers only."""

@@ -1,0 +1,198 @@
+"""Named inputs: their declaration, and the rules by which a client's values are checked against it.
+
+The rules are those of `docs/protocols.md` ("Named inputs"): numbers are cast to the declared dtype
+where that loses nothing, and the rank of a value tells one example from a batch.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from predictor.errors import InvalidInput
+from predictor.ipc.messages import TensorSpec
+
+_KINDS = ("tensor", "image", "text")
+
+
+class SignatureError(Exception):
+    """A `signature:` section cannot be used; the text names the key."""
+
+
+def parse_specs(section: Any, key: str) -> tuple[TensorSpec, ...]:
+    """Read the list of inputs or outputs of a `signature:` section.
+
+    Raises:
+        SignatureError: an entry has the wrong form; the text names it.
+    """
+    if not isinstance(section, list):
+        raise SignatureError(f"signature.{key} must be a list, got {type(section).__name__}")
+    specs = []
+    for position, entry in enumerate(section):
+        try:
+            spec = msgspec.convert(entry, TensorSpec)
+        except msgspec.ValidationError as error:
+            raise SignatureError(f"signature.{key}[{position}]: {error}") from error
+        if spec.kind not in _KINDS:
+            raise SignatureError(f"signature.{key}[{position}].kind must be one of {', '.join(_KINDS)}")
+        if spec.kind == "tensor" and spec.dtype != "string":
+            _dtype(spec, f"signature.{key}[{position}].dtype")
+        specs.append(spec)
+    return tuple(specs)
+
+
+def numbers(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
+    """Return `value` (nested lists, or an array) as an array of the declared dtype, of any shape.
+
+    Raises:
+        InvalidInput: it is ragged, holds something that is not a number, or does not fit the dtype.
+    """
+    if isinstance(value, (str, bytes, bytearray, dict)) or value is None:
+        expected = "array" if spec.shape else "number"
+        raise InvalidInput(f"Invalid input type for '{spec.name}': expected {expected}")
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"Invalid input for '{spec.name}': its rows differ in length") from error
+    target = _dtype(spec, spec.name)
+    if array.dtype == object or array.dtype.kind not in "iufb":
+        raise InvalidInput(f"Invalid input type for '{spec.name}': expected numbers of type {spec.dtype}")
+    if array.size and (array.dtype.kind == "b") != (target.kind == "b"):
+        raise InvalidInput(f"Invalid input type for '{spec.name}': expected {spec.dtype}, got booleans or numbers")
+    return _cast(spec, array, target)
+
+
+def one_or_batch(spec: TensorSpec, value: Any) -> bool:
+    """Tell by its rank whether `value` is one example (True) or a batch of them (False).
+
+    Raises:
+        InvalidInput: the rank fits neither.
+    """
+    if spec.kind == "text" or spec.dtype == "string":
+        return isinstance(value, (str, bytes))
+    if spec.kind == "image" and isinstance(value, (str, bytes, bytearray)):
+        return True
+    if spec.kind == "image" and isinstance(value, list) and value and isinstance(value[0], (str, bytes)):
+        return False
+    rank = np.ndim(value) if isinstance(value, np.ndarray) else _depth(value)
+    if rank == len(spec.shape):
+        return True
+    if rank == len(spec.shape) + 1:
+        return False
+    shape = list(_shape(value))
+    raise InvalidInput(f"Invalid shape for '{spec.name}': expected {[-1, *spec.shape]}, got {shape}")
+
+
+def check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return `array`, one example, if it has the declared shape.
+
+    Raises:
+        InvalidInput: it has another one.
+    """
+    fits = array.ndim == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, array.shape)
+    )
+    if not fits:
+        raise InvalidInput(
+            f"Invalid shape for '{spec.name}': expected {[-1, *spec.shape]}, got {[1, *array.shape]}"
+        )
+    return array
+
+
+def split_examples(specs: tuple[TensorSpec, ...], document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+    """Cut an object of named inputs into examples; the flag says whether the client sent just one.
+
+    Raises:
+        InvalidInput: an input is missing, unknown, or of another batch size than its neighbours.
+    """
+    check_names(specs, document)
+    single = {spec.name: one_or_batch(spec, document[spec.name]) for spec in specs}
+    if len(set(single.values())) > 1:
+        odd = next(name for name, one in single.items() if one != single[specs[0].name])
+        raise InvalidInput(f"Input '{odd}' must have a batch axis like the others, or none of them may")
+    if single[specs[0].name]:
+        return [dict(document)], True
+    sizes = {name: len(document[name]) for name in single}
+    size = sizes[specs[0].name]
+    for name, other in sizes.items():
+        if other != size:
+            raise InvalidInput(f"Input '{name}' has {other} rows, '{specs[0].name}' has {size}")
+    if not size:
+        raise InvalidInput(f"Input '{specs[0].name}' is empty")
+    return [{name: document[name][row] for name in single} for row in range(size)], False
+
+
+def check_names(specs: tuple[TensorSpec, ...], names: Mapping[str, Any]) -> None:
+    """Check that exactly the declared inputs are there.
+
+    Raises:
+        InvalidInput: names the input that is missing or unknown.
+    """
+    for spec in specs:
+        if spec.name not in names:
+            raise InvalidInput(f"Missing required input: '{spec.name}'")
+    known = [spec.name for spec in specs]
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"Unknown input: '{name}'. Expected: {', '.join(known)}")
+
+
+def from_base64(spec: TensorSpec, text: str) -> bytes:
+    """Decode base64 text, with or without a `data:` prefix.
+
+    Raises:
+        InvalidInput: it is not base64.
+    """
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(f"Invalid input for '{spec.name}': not base64 ({error})") from error
+
+
+def _dtype(spec: TensorSpec, where: str) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(spec.dtype)
+    except TypeError as error:
+        raise SignatureError(f"{where}: unknown dtype {spec.dtype!r}") from error
+    if dtype.kind not in "iufb":
+        raise SignatureError(f"{where}: dtype {spec.dtype!r} is not numeric")
+    return dtype
+
+
+def _cast(spec: TensorSpec, array: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+    if target.kind in "iu":
+        if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
+            raise InvalidInput(f"Invalid input for '{spec.name}': {spec.dtype} needs whole numbers")
+        limits = np.iinfo(target)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
+            raise InvalidInput(f"Invalid input for '{spec.name}': out of the range of {spec.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(target, copy=False)
+
+
+def _depth(value: Any) -> int:
+    depth = 0
+    while isinstance(value, (list, tuple)):
+        depth += 1
+        if not value:
+            break
+        value = value[0]
+    return depth
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = []
+    while isinstance(value, (list, tuple)):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)

@@ -1,0 +1,258 @@
+"""The native handler: a model whose named inputs and outputs are declared in `model-config.yaml`.
+
+Rows are checked one by one, so that a bad one is answered with its own error and the others are
+computed together in one forward pass.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
+from predictor.handlers.context import Context
+from predictor.handlers.inputs import (
+    SignatureError,
+    check_names,
+    check_shape,
+    from_base64,
+    numbers,
+    parse_specs,
+    split_examples,
+)
+from predictor.handlers.modules import load_module
+from predictor.ipc.messages import ModelInfo, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+_CLASSIFIER_OUTPUTS = (
+    TensorSpec("label", "string", (), "text", "the most probable class"),
+    TensorSpec("score", "float32", (), "tensor", "its probability"),
+)
+
+
+class Signature:
+    """What a model takes and gives, by name.
+
+    Attributes:
+        inputs: in the order of the model's arguments.
+        outputs: as they are answered.
+        pack_inputs: scalar inputs are stacked, in order, into one tensor [batch, number of inputs].
+        classes: labels of a classifier, () for other models.
+    """
+
+    def __init__(self, section: Any) -> None:
+        """Read the `signature:` section of a model's config.
+
+        Raises:
+            SignatureError: names the key that is wrong.
+        """
+        if not isinstance(section, Mapping):
+            raise SignatureError("model-config.yaml has no 'signature' section")
+        self.description = str(section.get("description", ""))
+        self.inputs = parse_specs(section.get("inputs"), "inputs")
+        if not self.inputs:
+            raise SignatureError("signature.inputs is empty")
+        self.pack_inputs = bool(section.get("pack_inputs", False))
+        if self.pack_inputs and any(spec.shape for spec in self.inputs):
+            raise SignatureError("signature.pack_inputs needs inputs of shape []")
+        self.classes = tuple(str(label) for label in section.get("classes", ()))
+        outputs = parse_specs(section.get("outputs", []), "outputs")
+        if not outputs and not self.classes:
+            raise SignatureError("signature.outputs is empty")
+        self.outputs = (*_CLASSIFIER_OUTPUTS, *outputs) if self.classes else outputs
+
+    def split(self, document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+        """Cut named inputs into examples; the flag says whether the client sent just one.
+
+        Raises:
+            InvalidInput: names the input at fault.
+        """
+        return split_examples(self.inputs, document)
+
+
+class SignatureHandler:
+    """Answers rows of named inputs with a PyTorch module.
+
+    A model's folder may subclass it (one class in `handler.py`) and override `transform`.
+
+    Attributes:
+        model: the module, in evaluation mode, on `device`.
+        signature: what it takes and gives.
+    """
+
+    model: torch.nn.Module
+    signature: Signature
+    device: torch.device
+
+    def initialize(self, context: Context) -> None:
+        """Load the model that the manifest names.
+
+        Raises:
+            SignatureError: the declaration cannot be used.
+            ModelFileError: the files cannot be.
+        """
+        properties = context.system_properties
+        self.signature = Signature((context.model_yaml_config or {}).get("signature"))
+        gpu = properties.get("gpu_id")
+        self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
+        manifest = (context.manifest or {}).get("model", {})
+        self.model = load_module(Path(properties["model_dir"]), manifest, self.device)
+
+    def info(self) -> ModelInfo:
+        """Say what the model takes and gives, for metadata routes."""
+        signature = self.signature
+        return ModelInfo(
+            handler=type(self).__name__,
+            description=signature.description,
+            inputs=signature.inputs,
+            outputs=signature.outputs,
+            classes=signature.classes,
+        )
+
+    def transform(self, name: str, value: Image.Image | str) -> torch.Tensor:
+        """Turn one decoded picture or text into the tensor that input `name` declares.
+
+        The default converts pictures to the declared channels and size and scales them to 0..1; a
+        model that takes text must override it.
+        """
+        spec = next(spec for spec in self.signature.inputs if spec.name == name)
+        if isinstance(value, str):
+            raise SignatureError(f"input '{name}' is text: the model's handler.py must override transform()")
+        channels, height, width = spec.shape
+        picture = value.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, channels) / 255.0
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[Any]:
+        """Answer one batch; a row that cannot be used is answered with its `PredictorError`."""
+        answers: list[Any] = [None] * len(data)
+        examples: list[dict[str, torch.Tensor]] = []
+        positions: list[int] = []
+        for position, row in enumerate(data):
+            try:
+                examples.append(self.example(row))
+                positions.append(position)
+            except PredictorError as error:
+                answers[position] = error
+        if examples:
+            for position, answer in zip(positions, self.predict(self.collate(examples))):
+                answers[position] = answer
+        return answers
+
+    def example(self, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Check one row and turn it into one tensor per input, without the batch axis.
+
+        Raises:
+            InvalidInput: names the input at fault.
+        """
+        values = self._named_values(row)
+        check_names(self.signature.inputs, values)
+        return {spec.name: self._tensor(spec, values[spec.name]) for spec in self.signature.inputs}
+
+    def collate(self, examples: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
+        """Stack examples into the model's arguments, each with a leading batch axis, on its device."""
+        inputs = self.signature.inputs
+        if self.signature.pack_inputs:
+            rows = [torch.stack([example[spec.name].float() for spec in inputs]) for example in examples]
+            return [torch.stack(rows).to(self.device)]
+        return [torch.stack([example[spec.name] for example in examples]).to(self.device) for spec in inputs]
+
+    @torch.inference_mode()
+    def predict(self, arguments: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
+        """Run the model on a batch and return one dict of named outputs for each example."""
+        output = self.model(*arguments)
+        if self.signature.classes:
+            return self._classes(output)
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        columns = [tensor.cpu().tolist() for tensor in outputs]
+        names = [spec.name for spec in self.signature.outputs]
+        return [dict(zip(names, values)) for values in zip(*columns)]
+
+    def _classes(self, logits: torch.Tensor) -> list[dict[str, Any]]:
+        """Turn logits [batch, classes] into label, score and probabilities."""
+        probabilities = torch.softmax(logits.float(), dim=-1)
+        scores, indices = probabilities.max(dim=-1)
+        labels = [self.signature.classes[index] for index in indices.tolist()]
+        rows = zip(labels, scores.tolist(), probabilities.tolist())
+        return [{"label": label, "score": score, "probabilities": row} for label, score, row in rows]
+
+    def _named_values(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Find the inputs in a row, whether they are its keys, or lie in its `data` or `body`."""
+        inputs = self.signature.inputs
+        if any(spec.name in row for spec in inputs):
+            return row
+        value = next((row[key] for key in ("data", "body") if key in row), None)
+        if value is None:
+            raise InvalidInput(f"Missing required input: '{inputs[0].name}'")
+        if isinstance(value, Mapping):
+            return value
+        if isinstance(value, (bytes, bytearray, str)) and inputs[0].kind == "tensor":
+            value = _parse_json(inputs[0].name, value)
+            if isinstance(value, dict):
+                return value
+        if len(inputs) == 1:
+            return {inputs[0].name: value}
+        if isinstance(value, list) and len(value) == len(inputs):
+            return {spec.name: item for spec, item in zip(inputs, value)}
+        names = ", ".join(spec.name for spec in inputs)
+        raise InvalidInput(f"Expected an object with {names}, or a list of these {len(inputs)} values in this order")
+
+    def _tensor(self, spec: TensorSpec, value: Any) -> torch.Tensor:
+        if spec.kind == "image" and isinstance(value, (bytes, bytearray, str)):
+            data = from_base64(spec, value) if isinstance(value, str) else bytes(value)
+            with open_image(spec.name, data) as picture:
+                return self.transform(spec.name, picture)
+        if spec.kind == "text":
+            return self.transform(spec.name, _text(spec.name, value))
+        if isinstance(value, (bytes, bytearray)):
+            value = _parse_json(spec.name, value)
+        array = check_shape(spec, numbers(spec, value))
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def open_image(name: str, data: bytes) -> Image.Image:
+    """Decode a picture of any format that Pillow reads, fully, so that no error is left for later.
+
+    Raises:
+        InvalidInput: it is empty, no picture, or cut short; the message names the input.
+        PayloadTooLarge: it holds more pixels than Pillow's limit.
+    """
+    if not data:
+        raise InvalidInput(f"Invalid input for '{name}': it is empty")
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PayloadTooLarge(f"Invalid input for '{name}': the picture has too many pixels") from error
+    except UnidentifiedImageError as error:
+        raise InvalidInput(f"Invalid input for '{name}': not a picture in a known format") from error
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
+        raise InvalidInput(f"Invalid input for '{name}': the picture cannot be decoded ({error})") from error
+    return picture
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"Invalid input for '{name}': not UTF-8 text") from error
+    raise InvalidInput(f"Invalid input type for '{name}': expected string")
+
+
+def _parse_json(name: str, value: bytes | bytearray | str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"Invalid input for '{name}': expected numbers as JSON ({error})") from error

@@ -1,0 +1,251 @@
+"""The ASGI application in front: finds the protocol of a path, reads the body, answers, logs.
+
+It stands before KServe's own FastAPI app, which answers the paths that no protocol of ours claims.
+Under uvicorn with our `Connection` a response is written in one piece; under any other ASGI server
+(a test client, say) the same code sends ASGI messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from predictor.errors import PayloadTooLarge, PredictorError
+from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle
+from predictor.http.messages import HttpRequest, HttpResponse
+from predictor.telemetry.logging import AccessLog
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_NO_CACHE = [
+    ("Pragma", "no-cache"),
+    ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
+    ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
+]
+_RESERVED = {"x-request-id", "pragma", "cache-control", "expires", "content-length", "connection", "transfer-encoding"}
+_MAX_REQUEST_ID = 128
+# What the log says of a request whose client left before its answer, as nginx does.
+_CLIENT_CLOSED_REQUEST = 499
+
+
+class HttpProtocol(Protocol):
+    """A wire format over HTTP: one instance answers all its paths."""
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request.
+
+        Raises:
+            PredictorError: rendered by `render_error`.
+        """
+
+    def render_error(self, error: PredictorError) -> HttpResponse:
+        """Put an error into this protocol's form."""
+
+
+FindProtocol = Callable[[str, str], "HttpProtocol | None"]
+
+
+class Application:
+    """See the module.
+
+    Attributes:
+        closing: ask every client to come back on a new connection, because this server will stop.
+    """
+
+    def __init__(
+        self, find: FindProtocol, fallback: AsgiApp, max_request_size: int, access_log: AccessLog | None
+    ) -> None:
+        """Answer with the protocol that `find(method, path)` names, else with `fallback`.
+
+        Args:
+            max_request_size: bytes of a body; more is refused with 413.
+            access_log: where requests are noted, None for nowhere.
+        """
+        self._find = find
+        self._fallback = fallback
+        self._max_request_size = max_request_size
+        self._access_log = access_log
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request = _request(scope)
+        exchange = _Exchange(scope, receive, send)
+        status = _CLIENT_CLOSED_REQUEST
+        try:
+            protocol = self._find(request.method, request.path)
+            if protocol is None:
+                status = await self._delegate(scope, receive, send)
+            else:
+                response = await self._answer(protocol, request, exchange)
+                status = response.status
+                response.close = response.close or self.closing
+                await exchange.send(response, request)
+        except asyncio.CancelledError:
+            if not exchange.disconnected:
+                raise
+        finally:
+            if self._access_log is not None:
+                client = scope.get("client") or ("", 0)
+                elapsed = time.perf_counter() - started
+                self._access_log.add(request.method, request.path or "/", status, elapsed, request.request_id, client[0])
+
+    async def _answer(self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange) -> HttpResponse:
+        try:
+            request.body = await exchange.read_body(self._max_request_size)
+            return await protocol.handle(request)
+        except PredictorError as error:
+            return protocol.render_error(error)
+        except Exception:
+            logger.exception("request %s: %s %s", request.request_id, request.method, request.path)
+            return protocol.render_error(PredictorError("Internal server error"))
+
+    async def _delegate(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Let KServe's app answer; returns its status."""
+        seen = {"status": 500}
+
+        async def note_status(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+            await send(message)
+
+        await self._fallback(scope, _limited(receive, self._max_request_size), note_status)
+        return seen["status"]
+
+
+class _Exchange:
+    """Reading and writing one request, over the connection itself where it is ours."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._cycle: Cycle | None = scope.get(CYCLE_KEY)
+        if self._cycle is not None:
+            task = asyncio.current_task()
+            self._cycle.on_disconnect = task.cancel if task is not None else None
+
+    @property
+    def disconnected(self) -> bool:
+        return self._cycle is not None and self._cycle.disconnected
+
+    async def read_body(self, limit: int) -> bytes:
+        """Return the body; a declared length over the limit is refused before a byte of it is read.
+
+        Raises:
+            PayloadTooLarge: it is longer than `limit` bytes.
+        """
+        if self._cycle is not None and not self._cycle.waiting_for_100_continue:
+            early = self._cycle.early_body
+            if early is not None and len(early) <= limit:
+                return early
+        for name, value in self._headers:
+            if name == b"content-length" and value.isdigit() and int(value) > limit:
+                raise PayloadTooLarge(f"The request has {int(value)} bytes; the limit is {limit}")
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise PayloadTooLarge(f"The request has more than {limit} bytes, which is the limit")
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def send(self, response: HttpResponse, request: HttpRequest) -> None:
+        headers = _response_headers(response, request)
+        if self._cycle is not None:
+            await self._send_direct(self._cycle, response, headers, request.method == "HEAD")
+        else:
+            await self._send_asgi(response, headers)
+
+    async def _send_direct(
+        self, cycle: Cycle, response: HttpResponse, headers: list[tuple[str, str]], head_only: bool
+    ) -> None:
+        head = cycle.write_head(response.status, response.phrase, headers, response.close)
+        if response.stream is None:
+            cycle.write(head if head_only or response.status == 204 else head + response.body)
+            cycle.finish()
+            return
+        cycle.write(head + _chunk(response.body))
+        try:
+            async for part in response.stream:
+                cycle.write(_chunk(part))
+                await cycle.drain()
+        except PredictorError as error:
+            # The status has gone out; a missing last chunk tells the client that this is not all.
+            logger.warning("a streamed answer broke off: %s", error.message)
+            cycle.keep_alive = False
+        else:
+            cycle.write(b"0\r\n\r\n")
+        cycle.finish()
+
+    async def _send_asgi(self, response: HttpResponse, headers: list[tuple[str, str]]) -> None:
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": response.status, "headers": encoded})
+        more = response.stream is not None
+        await self._send({"type": "http.response.body", "body": response.body, "more_body": more})
+        if response.stream is not None:
+            async for part in response.stream:
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _request(scope: Scope) -> HttpRequest:
+    headers = scope.get(HEADERS_KEY)
+    if headers is None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    request_id = ""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and 0 < len(value) <= _MAX_REQUEST_ID and value.isascii():
+            request_id = value.decode("ascii")
+    query = scope.get("query_string", b"").decode("latin-1")
+    return HttpRequest(scope["method"], scope["path"], query, headers, request_id or str(uuid.uuid4()))
+
+
+def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tuple[str, str]]:
+    """Return the response's headers and those that go with every answer, which nobody can override."""
+    if response.bare:
+        return [("content-length", str(len(response.body)))]
+    headers = [(name, value) for name, value in response.headers if name.lower() not in _RESERVED]
+    headers.append(("x-request-id", request.request_id))
+    headers += _NO_CACHE
+    if response.stream is not None:
+        headers.append(("transfer-encoding", "chunked"))
+    elif response.status != 204:
+        headers.append(("content-length", str(len(response.body))))
+    return headers
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Wrap `receive` for KServe's app, which knows no limit: a longer body ends as a disconnect."""
+    size = 0
+
+    async def limited() -> MutableMapping[str, Any]:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        return message if size <= limit else {"type": "http.disconnect"}
+
+    return limited

@@ -1,0 +1,173 @@
+"""One HTTP/1.1 connection: uvicorn's httptools protocol, with what TorchServe's clients can see.
+
+Three things differ from uvicorn: header names keep the client's spelling (handlers look them up with
+it), the status line may carry any reason phrase, and a response that is ready is written in one piece,
+without going through ASGI messages. Everything else, KServe's own routes included, is ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+# Line and headers of one request, at most; Tomcat's and nginx's limits are lower.
+MAX_HEAD_BYTES = 64 * 1024
+# How long a client that is still sending a refused body is listened to, so that it can read the refusal.
+_LINGER_SECONDS = 2.0
+_PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
+_PHRASES[413] = "Request Entity Too Large"  # the name that TorchServe and most proxies use
+_INVALID_MESSAGE = b'{\n  "code": 400,\n  "type": "BadRequestException",\n  "message": "Invalid HTTP message."\n}\n'
+HEADERS_KEY = "predictor.headers"
+CYCLE_KEY = "predictor.cycle"
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its response on a connection.
+
+    Attributes:
+        on_disconnect: called when the client goes away before its answer is complete.
+    """
+
+    on_disconnect: Callable[[], object] | None = None
+
+    @property
+    def early_body(self) -> bytes | None:
+        """The body, if all of it has arrived already."""
+        return None if self.more_body else bytes(self.body)
+
+    def write_head(self, status: int, phrase: str | None, headers: list[tuple[str, str]], close: bool) -> bytes:
+        """Return status line and headers, which end with the `connection` header."""
+        self.response_started = True
+        self.waiting_for_100_continue, expects = False, self.waiting_for_100_continue
+        if close or expects:
+            self.keep_alive = False
+        reason = _PHRASES.get(status, _unknown_phrase(status)) if phrase is None else phrase
+        lines = [f"HTTP/1.1 {status} {_one_line(reason)}"]
+        lines += [f"{_one_line(name)}: {_one_line(value)}" for name, value in headers]
+        lines.append("connection: keep-alive\r\n\r\n" if self.keep_alive else "connection: close\r\n\r\n")
+        return "\r\n".join(lines).encode("latin-1", "replace")
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the client has gone."""
+        if not self.disconnected:
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait while the client reads slower than it is written to."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+
+    def finish(self, linger: bool = True) -> None:
+        """End the response; a connection that closes first hears a body out that is still coming."""
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive and not self.transport.is_closing():
+            if self.more_body and linger:
+                self.flow.resume_reading()
+                asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.transport.close)
+            else:
+                self.transport.close()
+        self.on_response()
+
+
+class Connection(HttpToolsProtocol):
+    """See the module."""
+
+    _head_bytes = 0
+    _head_complete = False
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, unless the head is longer than any honest client's."""
+        if not self._head_complete:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._head_complete and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered that nobody waits for it."""
+        cycle = cast("Cycle | None", self.cycle)
+        super().connection_lost(exc)
+        if cycle is not None and cycle.disconnected and cycle.on_disconnect is not None:
+            cycle.on_disconnect()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer something that is not HTTP as TorchServe does, then close."""
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(_INVALID_MESSAGE)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + _INVALID_MESSAGE)
+        self.transport.close()
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        """Begin to collect a head."""
+        super().on_message_begin()
+        self._head_complete = False
+        cast(dict[str, Any], self.scope)[HEADERS_KEY] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header twice: lower case for ASGI, and as it came."""
+        cast(dict[str, Any], self.scope)[HEADERS_KEY].append((name.decode("latin-1"), value.decode("latin-1")))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start a request; like uvicorn's, but for the class of the cycle and HTTP/1.0 keep-alive."""
+        self._head_complete, self._head_bytes = True, 0
+        scope = cast(dict[str, Any], self.scope)
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        raw_path = url.path or b"/"
+        scope["raw_path"] = raw_path
+        scope["path"] = unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")
+        scope["query_string"] = url.query or b""
+        previous = self.cycle
+        cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        scope[CYCLE_KEY] = cycle
+        self.cycle = cycle
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_message_complete(self) -> None:
+        """Close a connection that was kept only to hear a refused body out."""
+        cycle = self.cycle
+        cycle.more_body = False
+        if cycle.response_complete and not cycle.keep_alive:
+            self.transport.close()
+        super().on_message_complete()
+
+
+def _unknown_phrase(status: int) -> str:
+    kind = "Client Error" if 400 <= status < 500 else "Server Error" if 500 <= status < 600 else "Unknown Status"
+    return f"{kind} ({status})"
+
+
+def _one_line(text: str) -> str:
+    """Keep what a handler says from adding headers of its own."""
+    if "\r" in text or "\n" in text:
+        return text.replace("\r", " ").replace("\n", " ")
+    return text

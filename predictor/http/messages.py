@@ -1,0 +1,81 @@
+"""Requests and responses as the protocol modules see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import parse_qsl
+
+Headers = Sequence[tuple[str, str]]
+
+
+class HttpRequest:
+    """One request, its body complete.
+
+    Attributes:
+        method: upper case.
+        path: percent-decoded, without a trailing slash ("" for the root).
+        segments: the path between its slashes.
+        query_string: as it came.
+        headers: in order, with the client's spelling.
+        body: the bytes after the head.
+        request_id: the client's x-request-id if it sent a usable one, else made here.
+    """
+
+    __slots__ = ("_lower", "body", "headers", "method", "path", "query_string", "request_id", "segments")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: str,
+        headers: list[tuple[str, str]],
+        request_id: str,
+    ) -> None:
+        """Describe a request; `body` is set once it has been read."""
+        self.method = method
+        self.path = path.rstrip("/")
+        self.segments = self.path.split("/")[1:]
+        self.query_string = query_string
+        self.headers = headers
+        self.request_id = request_id
+        self.body = b""
+        self._lower: dict[str, str] | None = None
+
+    def header(self, name: str) -> str:
+        """Return the last value of header `name` (lower case), "" when there is none."""
+        if self._lower is None:
+            self._lower = {key.lower(): value for key, value in self.headers}
+        return self._lower.get(name, "")
+
+    def query(self) -> list[tuple[str, str]]:
+        """Return the query parameters, decoded, in order."""
+        return parse_qsl(self.query_string, keep_blank_values=True) if self.query_string else []
+
+
+@dataclasses.dataclass
+class HttpResponse:
+    """What goes back.
+
+    Attributes:
+        status: HTTP status.
+        body: the bytes, or the first part of them when `stream` follows.
+        headers: those the protocol sets, in order; the connection adds its own.
+        phrase: reason phrase, None for the standard one.
+        stream: further parts, sent as HTTP chunks.
+        close: end the connection afterwards.
+        bare: send no header but content-length (TorchServe's 413).
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    phrase: str | None = None
+    stream: AsyncIterator[bytes] | None = None
+    close: bool = False
+    bare: bool = False
+
+
+def json_response(body: bytes, status: int = 200) -> HttpResponse:
+    """Return a JSON response."""
+    return HttpResponse(status, body, [("content-type", "application/json")])

@@ -1,0 +1,197 @@
+"""The messages between the front end and a worker, as msgspec structs.
+
+A worker's life on the wire:
+
+    front end -> Load            worker -> Loaded | LoadFailed
+    front end -> Batch ...       worker -> Chunk* Results, in the order of the batches
+    front end -> Cancel          (requests of a batch that has not started are skipped)
+    front end -> Stop            worker finishes what it has been sent, then exits 0
+
+Both ends are always of the same release, so the structs are array-like: no field names travel.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class Verb(enum.Enum):
+    """What a request asks of the model. Verbs never share a batch."""
+
+    PREDICT = "predict"
+    EXPLAIN = "explain"
+    DESCRIBE = "describe"
+
+
+class Envelope(enum.Enum):
+    """How a worker turns a body into rows, and what the handler returned into a body."""
+
+    TORCHSERVE = "torchserve"
+    V1 = "v1"
+    NAMED = "named"
+
+
+class InferenceRequest(msgspec.Struct, array_like=True):
+    """One request, as bytes: everything that depends on the model is decoded in the worker.
+
+    Attributes:
+        request_id: the id that the log, the handler and the client see.
+        verb: predict, explain or describe.
+        envelope: the rules by which `body` becomes rows.
+        headers: names and values as the client sent them, in order, case kept.
+        content_type: value of the Content-Type header, "" when there was none.
+        url_path: what follows the version in TorchServe's path; None on routes that do not tell it.
+        fields: query parameters, on the routes that make data fields of them.
+        body: the raw bytes.
+    """
+
+    request_id: str
+    verb: Verb
+    envelope: Envelope
+    headers: list[tuple[str, str]] = []
+    content_type: str = ""
+    url_path: str | None = None
+    fields: list[tuple[str, str]] = []
+    body: bytes = b""
+
+
+class InferenceResult(msgspec.Struct, array_like=True):
+    """A worker's answer to one request.
+
+    Attributes:
+        status: HTTP status that the handler chose, 200 unless it did.
+        phrase: reason phrase that the handler chose, or "".
+        headers: response headers that the handler set, in order.
+        body: the encoded answer.
+        error: class name of a `PredictorError`, "" when the request was answered.
+        message: the error's text for the client.
+    """
+
+    status: int = 200
+    phrase: str = ""
+    headers: list[tuple[str, str]] = []
+    body: bytes = b""
+    error: str = ""
+    message: str = ""
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """One named input or output of a model.
+
+    Attributes:
+        name: as it appears in requests and answers.
+        dtype: numpy's name (float32, int64, ...), or "string".
+        shape: per example, without the batch axis; -1 for an axis of any length, [] for a scalar.
+        kind: tensor, image or text.
+        description: one line for people.
+    """
+
+    name: str
+    dtype: str = "float32"
+    shape: tuple[int, ...] = ()
+    kind: str = "tensor"
+    description: str = ""
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """What a worker knows of its model once it is loaded.
+
+    Attributes:
+        handler: the handler's name.
+        description: one sentence about the model, or "".
+        inputs: named inputs; empty where the handler alone knows them.
+        outputs: named outputs; likewise.
+        classes: labels of a classifier, in the order of its outputs.
+    """
+
+    handler: str = ""
+    description: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+class Load(msgspec.Struct, tag=True, array_like=True):
+    """Load this model.
+
+    Attributes:
+        directory: absolute path of the unpacked model, which becomes the working directory.
+        manifest: MAR-INF/MANIFEST.json as it was written.
+        config: model-config.yaml as it was written.
+        gpu_id: index of the CUDA device, None for the CPU.
+        threads: intra-op threads for torch, 0 to leave torch's own choice.
+        max_response_size: bytes.
+    """
+
+    model_name: str
+    model_version: str
+    directory: str
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    gpu_id: int | None
+    batch_size: int
+    threads: int
+    decode_input: bool
+    limit_max_image_pixels: bool
+    max_response_size: int
+    service_envelope: str = ""
+
+
+class Batch(msgspec.Struct, tag=True, array_like=True):
+    """Answer these requests, which all have the same verb and envelope."""
+
+    id: int
+    requests: list[InferenceRequest]
+
+
+class Cancel(msgspec.Struct, tag=True, array_like=True):
+    """The clients at these positions of a batch have gone: skip them if they have not started."""
+
+    batch_id: int
+    positions: list[int]
+
+
+class Stop(msgspec.Struct, tag=True, array_like=True):
+    """Finish what was sent before this, then exit."""
+
+
+class Loaded(msgspec.Struct, tag=True, array_like=True):
+    """The model is ready for batches.
+
+    Attributes:
+        device: for people, such as "cpu" or "cuda:0 (NVIDIA H200)".
+        seconds: what loading took.
+    """
+
+    device: str
+    seconds: float
+    info: ModelInfo
+
+
+class LoadFailed(msgspec.Struct, tag=True, array_like=True):
+    """The model cannot be loaded; `reason` is for the operator, `out_of_memory` for the status."""
+
+    reason: str
+    out_of_memory: bool = False
+
+
+class Chunk(msgspec.Struct, tag=True, array_like=True):
+    """An intermediate part of a streamed answer; the last part comes with `Results`."""
+
+    batch_id: int
+    position: int
+    result: InferenceResult
+
+
+class Results(msgspec.Struct, tag=True, array_like=True):
+    """Answers to a batch, in its order; None for a request that was skipped as cancelled."""
+
+    batch_id: int
+    results: list[InferenceResult | None]
+
+
+ToWorker = Load | Batch | Cancel | Stop
+FromWorker = Loaded | LoadFailed | Chunk | Results

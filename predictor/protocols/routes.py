@@ -1,0 +1,37 @@
+"""Which protocol answers which path. Where KServe and TorchServe collide, KServe's meaning wins."""
+
+from __future__ import annotations
+
+from predictor.http.application import FindProtocol, HttpProtocol
+from predictor.protocols.health import HealthProtocol
+from predictor.protocols.named import NamedProtocol
+from predictor.protocols.torchserve import TorchServeProtocol
+from predictor.protocols.v1 import V1Protocol
+from predictor.serving.registry import Registry
+
+# Answered by KServe's own app until our routes for them exist.
+_KSERVE = ("/v2", "/metrics", "/docs", "/openapi.json")
+
+
+def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
+    """Return the function that picks the protocol of a request, None meaning KServe's own app."""
+    torchserve = TorchServeProtocol(registry)
+    v1 = V1Protocol(registry)
+    named = NamedProtocol(registry, default_model)
+    health = HealthProtocol(registry)
+
+    def find(method: str, path: str) -> HttpProtocol | None:
+        path = path.rstrip("/")
+        if path.startswith("/predictions/"):
+            return torchserve
+        if path == "/v1/models" or path.startswith("/v1/models/"):
+            return v1
+        if path.startswith(("/v2/health/", "/v2/health")) or not path and method in ("GET", "HEAD"):
+            return health
+        if path in ("/predict", "/health", "/info") or path.startswith(("/predict/", "/info/", "/health/")):
+            return named
+        if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):
+            return None
+        return torchserve
+
+    return find

@@ -1,0 +1,131 @@
+"""TorchServe's inference API, to the letter: paths, bodies, statuses, error texts.
+
+The source is a running TorchServe 0.12 (`torchserve-contract.md`, section 2). What we do otherwise on
+purpose is listed in `docs/torchserve.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from predictor.errors import (
+    InvalidInput,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    PredictorError,
+    ResourceNotFound,
+    Unavailable,
+)
+from predictor.http.messages import HttpRequest, HttpResponse
+from predictor.ipc.messages import Envelope, InferenceRequest, Verb
+from predictor.protocols import openapi
+from predictor.protocols.requests import inference_request, retry_headers
+from predictor.serving.job import Job
+from predictor.serving.model import ServedModel
+from predictor.serving.registry import Registry
+
+# The standard phrase goes with errors only: a prediction's status line has none.
+_NO_PHRASE = ""
+
+
+class TorchServeProtocol:
+    """Answers TorchServe's inference port."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Serve the models of `registry`."""
+        self._registry = registry
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request; see the table of paths in the contract."""
+        segments = request.segments
+        first = segments[0] if segments else ""
+        if not first:
+            return self._root(request)
+        if first == "ping":
+            return self._ping()
+        if first == "api-description" and len(segments) == 1:
+            return pretty_json(openapi.inference_api())
+        if first in ("predictions", "explanations") and len(segments) > 1:
+            return await self._inference(request, Verb.PREDICT if first == "predictions" else Verb.EXPLAIN)
+        if len(segments) in (2, 3) and segments[-1] == "predict":
+            version = segments[1] if len(segments) == 3 else None
+            return await self._legacy(request, segments[0], version)
+        if first == "invocations" and len(segments) == 1:
+            return await self._legacy(request, self._invoked_model(request), None)
+        if first == "models" and len(segments) == 3 and segments[2] == "invoke":
+            return await self._legacy(request, segments[1], None)
+        raise ResourceNotFound
+
+    def render_error(self, error: PredictorError) -> HttpResponse:
+        """Return TorchServe's error body; a 413 has none."""
+        if isinstance(error, PayloadTooLarge):
+            return HttpResponse(413, close=True, bare=True)
+        status = error.torchserve_status or error.status
+        body = {"code": status, "type": error.torchserve_type, "message": error.torchserve_message}
+        response = pretty_json(body, status)
+        response.close = True
+        if isinstance(error, Unavailable):
+            response.headers += retry_headers(error)
+        return response
+
+    def _root(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "OPTIONS":
+            raise MethodNotAllowed
+        return pretty_json(openapi.inference_api())
+
+    def _ping(self) -> HttpResponse:
+        """Say whether every model has, or recently had, the workers it must have."""
+        if self._registry.serving:
+            return pretty_json({"status": "Healthy"})
+        return pretty_json({"status": "Unhealthy"}, 500)
+
+    async def _inference(self, request: HttpRequest, verb: Verb) -> HttpResponse:
+        _, name, *rest = request.segments
+        version = rest[0] if rest else None
+        model = self._registry.get(name, version)
+        if request.method == "OPTIONS":
+            return pretty_json(openapi.model_api(model))
+        return await _answer(model, inference_request(request, verb, Envelope.TORCHSERVE, "/".join(rest[1:])))
+
+    async def _legacy(self, request: HttpRequest, name: str, version: str | None) -> HttpResponse:
+        """Answer the paths on which query parameters are data fields."""
+        model = self._registry.get(name, version)
+        message = inference_request(request, Verb.PREDICT, Envelope.TORCHSERVE, None)
+        message.fields = request.query()
+        return await _answer(model, message)
+
+    def _invoked_model(self, request: HttpRequest) -> str:
+        """Return the model that SageMaker's path means: the one named, else the only one."""
+        named = dict(request.query()).get("model_name")
+        if named is not None:
+            return named
+        names = self._registry.names()
+        if len(names) != 1:
+            raise InvalidInput("Parameter model_name is required.")
+        return names[0]
+
+
+def pretty_json(value: Any, status: int = 200) -> HttpResponse:
+    """Return `value` as the front end of TorchServe writes JSON."""
+    body = json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
+    return HttpResponse(status, body, [("content-type", "application/json")])
+
+
+async def _answer(model: ServedModel, message: InferenceRequest) -> HttpResponse:
+    """Run the model and return its answer, streamed if it streams."""
+    job, result = await model.begin(message)
+    response = HttpResponse(
+        result.status, result.body, list(result.headers), result.phrase or _NO_PHRASE, close=result.status >= 400
+    )
+    if job.stream is not None:
+        response.headers.insert(0, ("ts_stream_next", "true"))
+        response.stream = _bodies(model, job)
+    return response
+
+
+async def _bodies(model: ServedModel, job: Job) -> AsyncIterator[bytes]:
+    """Yield the bodies of the further parts of a streamed answer."""
+    async for part in model.parts(job):
+        yield part.body

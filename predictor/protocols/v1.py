@@ -1,0 +1,61 @@
+"""KServe's V1 protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out."""
+
+from __future__ import annotations
+
+import orjson
+
+from predictor.errors import InvalidInput, PredictorError, ResourceNotFound
+from predictor.http.messages import HttpRequest, HttpResponse, json_response
+from predictor.ipc.messages import Envelope, Verb
+from predictor.protocols import kserve
+from predictor.protocols.requests import inference_request
+from predictor.serving.registry import Registry
+
+_VERBS = {"predict": Verb.PREDICT, "explain": Verb.EXPLAIN}
+
+
+class V1Protocol:
+    """Answers `/v1/models...`."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Serve the models of `registry`."""
+        self._registry = registry
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request."""
+        segments = request.segments[2:]
+        if not segments:
+            kserve.require_method(request, "GET", "HEAD")
+            return json_response(orjson.dumps({"models": self._registry.names()}))
+        name, colon, verb = "/".join(segments).rpartition(":")
+        if not colon:
+            kserve.require_method(request, "GET", "HEAD")
+            return self._ready(verb)
+        if verb not in _VERBS:
+            raise ResourceNotFound(f"Unknown verb ':{verb}'; known are :predict and :explain")
+        kserve.require_method(request, "POST")
+        _check_media_type(request.header("content-type"))
+        model = self._registry.get(name)
+        result = await model.infer(inference_request(request, _VERBS[verb], Envelope.V1))
+        return HttpResponse(result.status, result.body, list(result.headers), result.phrase or None)
+
+    def render_error(self, error: PredictorError) -> HttpResponse:
+        """Return V1's error body."""
+        return kserve.render_error(error)
+
+    def _ready(self, name: str) -> HttpResponse:
+        model = self._registry.get(name)
+        return json_response(orjson.dumps({"name": name, "ready": model.ready}), 200 if model.ready else 503)
+
+
+def _check_media_type(content_type: str) -> None:
+    """Accept JSON, with any parameters, and a missing type, which KServe's batching agent sends.
+
+    Raises:
+        InvalidInput: the client says that it sends something else.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    # curl -d without a header of its own says urlencoded, and means JSON, in KServe's own examples.
+    known = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+    if media_type not in known and not media_type.endswith("+json"):
+        raise InvalidInput(f"Content-Type '{media_type}' is not JSON; V1 takes application/json")

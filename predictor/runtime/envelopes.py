@@ -1,0 +1,203 @@
+"""Envelopes: how the body of a request becomes rows for the handler, and its answers a body again.
+
+The protocol of a request chooses the envelope. One request may hold several rows (V1's instances, a
+batch of named inputs); rows of many requests share one call of the handler, and each request gets
+exactly its own answers back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from predictor.errors import InvalidInput, InvalidOutput, PredictorError
+from predictor.handlers.signature import Signature
+from predictor.ipc.messages import Envelope, InferenceRequest
+from predictor.runtime.rows import Row, decode_row, request_headers
+
+JSON_TYPE = ("content-type", "application/json")
+
+
+class Decoded:
+    """The rows of one request.
+
+    Attributes:
+        rows: one dict per example.
+        headers: what the handler's context shows for each of these rows.
+        single: the client sent one example without a batch axis (named inputs only).
+    """
+
+    __slots__ = ("headers", "rows", "single")
+
+    def __init__(self, rows: list[Row], headers: dict[str, Any], single: bool = True) -> None:
+        """Keep what was decoded."""
+        self.rows = rows
+        self.headers = headers
+        self.single = single
+
+
+def decode(request: InferenceRequest, signature: Signature | None, decode_input: bool = True) -> Decoded:
+    """Turn the body of `request` into rows.
+
+    Args:
+        signature: named inputs of the model, None for a handler that knows them itself.
+        decode_input: see `rows.decode_row`.
+
+    Raises:
+        InvalidInput: the body does not fit the protocol; the message names the field.
+    """
+    if request.envelope is Envelope.V1:
+        return _decode_v1(request)
+    if request.envelope is Envelope.NAMED:
+        return _decode_named(request, signature)
+    row, types = decode_row(request, decode_input)
+    return Decoded([row], request_headers(request, types))
+
+
+def encode(
+    request: InferenceRequest, decoded: Decoded, answers: Sequence[Any], is_native: bool
+) -> tuple[bytes, list[tuple[str, str]]]:
+    """Turn the handler's answers to the rows of one request into a body and its content type header.
+
+    Args:
+        answers: one per row.
+        is_native: the answers come from a handler of ours, whose dicts are JSON on every protocol.
+
+    Raises:
+        PredictorError: the answer to a row is an error.
+        InvalidOutput: an answer cannot be serialised.
+    """
+    for answer in answers:
+        if isinstance(answer, PredictorError):
+            raise answer
+    if request.envelope is Envelope.V1:
+        key = "explanations" if request.verb.value == "explain" else "predictions"
+        return dump_json({key: list(answers)}), [JSON_TYPE]
+    if request.envelope is Envelope.NAMED:
+        return dump_json(_named_answer(decoded, answers)), [JSON_TYPE]
+    return _encode_torchserve(answers[0]), [JSON_TYPE] if is_native else []
+
+
+def load_json(body: bytes) -> Any:
+    """Parse a request body; NaN and Infinity are accepted as Python writes them.
+
+    Raises:
+        InvalidInput: it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise InvalidInput(f"Invalid JSON: {error}") from error
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"Invalid JSON: {error}") from error
+
+
+def dump_json(value: Any) -> bytes:
+    """Serialise an answer; numpy arrays and tensors become lists, what is not finite becomes null.
+
+    Raises:
+        InvalidOutput: the value holds something that has no JSON form.
+    """
+    try:
+        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError) as error:
+        raise InvalidOutput("Unsupported model output data type.") from error
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode("ascii")
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _decode_v1(request: InferenceRequest) -> Decoded:
+    document = load_json(request.body)
+    if not isinstance(document, dict):
+        raise InvalidInput("Request body must be a JSON object with 'instances'")
+    instances = document.get("instances", document.get("inputs"))
+    if not isinstance(instances, list):
+        raise InvalidInput("Expected 'instances' (or 'inputs') to be a list")
+    if not instances:
+        raise InvalidInput("'instances' is empty")
+    headers = request_headers(request, {})
+    headers["explain"] = str(request.verb.value == "explain")
+    return Decoded([_v1_row(instance) for instance in instances], headers, single=False)
+
+
+def _v1_row(instance: Any) -> Row:
+    """Return the row of one instance; `{"b64": ...}` is decoded wherever V1 allows it."""
+    value = _from_b64(instance)
+    if not isinstance(value, dict):
+        return {"data": value}
+    return {key: _from_b64(item) for key, item in value.items()}
+
+
+def _from_b64(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except binascii.Error as error:
+            raise InvalidInput(f"'b64' is not base64: {error}") from error
+    return value
+
+
+def _decode_named(request: InferenceRequest, signature: Signature | None) -> Decoded:
+    document = load_json(request.body)
+    if not isinstance(document, dict):
+        raise InvalidInput("Request body must be a JSON object")
+    headers = request_headers(request, {})
+    if signature is None:
+        return Decoded([{"body": document}], headers)
+    rows, single = signature.split(document)
+    return Decoded(rows, headers, single)
+
+
+def _named_answer(decoded: Decoded, answers: Sequence[Any]) -> dict[str, Any]:
+    if decoded.single:
+        answer = answers[0]
+        return answer if isinstance(answer, dict) else {"output": answer}
+    if not all(isinstance(answer, dict) for answer in answers):
+        return {"output": list(answers)}
+    return {name: [answer[name] for answer in answers] for name in answers[0]}
+
+
+def _encode_torchserve(answer: Any) -> bytes:
+    """Serialise one answer as TorchServe does: bytes, text, a saved tensor, or indented JSON."""
+    if isinstance(answer, (bytes, bytearray)):
+        return bytes(answer)
+    if isinstance(answer, str):
+        return answer.encode("utf-8")
+    tensor_bytes = _saved_tensor(answer)
+    if tensor_bytes is not None:
+        return tensor_bytes
+    try:
+        return json.dumps(answer, indent=2).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidOutput("Unsupported model output data type.") from error
+
+
+def _saved_tensor(answer: Any) -> bytes | None:
+    import torch  # only in workers, which have it loaded long before the first answer
+
+    if not isinstance(answer, torch.Tensor):
+        return None
+    buffer = io.BytesIO()
+    torch.save(answer, buffer)
+    return buffer.getvalue()

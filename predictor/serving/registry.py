@@ -1,0 +1,75 @@
+"""Which model answers to which name and version."""
+
+from __future__ import annotations
+
+from predictor.errors import ModelNotFound, ModelVersionNotFound
+from predictor.serving.model import ServedModel
+
+
+class Registry:
+    """Models by name and version, with a default version for each name, and aliases for names.
+
+    The first version that is added under a name is its default, as in TorchServe.
+
+    Attributes:
+        started: every model of the start has been loaded, or has failed to.
+        accepting: False once the server is shutting down.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._versions: dict[str, dict[str, ServedModel]] = {}
+        self._defaults: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
+        self.accepting = True
+        self.started = False
+
+    def add(self, model: ServedModel, *, default: bool = False) -> None:
+        """Serve `model` under its name and version; a version that is there already is replaced."""
+        self._versions.setdefault(model.name, {})[model.version] = model
+        if default or model.name not in self._defaults:
+            self._defaults[model.name] = model.version
+
+    def alias(self, alias: str, name: str) -> None:
+        """Let `alias` mean the model `name` too; a model of that very name wins."""
+        self._aliases[alias] = name
+
+    def get(self, name: str, version: str | None = None) -> ServedModel:
+        """Return a model, in its default version unless told otherwise.
+
+        Raises:
+            ModelNotFound: nothing has this name.
+            ModelVersionNotFound: the name is known, the version is not.
+        """
+        versions = self._versions.get(name) or self._versions.get(self._aliases.get(name, ""))
+        if not versions:
+            raise ModelNotFound(name)
+        if version is None:
+            return versions[self._defaults[next(iter(versions.values())).name]]
+        model = versions.get(version)
+        if model is None:
+            raise ModelVersionNotFound(name, version)
+        return model
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted, aliases left out."""
+        return sorted(self._versions)
+
+    def models(self) -> list[ServedModel]:
+        """Return every version of every model, by name and then in the order they were added."""
+        return [model for name in self.names() for model in self._versions[name].values()]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all models of the start answer, and new requests are welcome."""
+        return self.accepting and self.started and all(model.ready for model in self.models())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no model has been short of workers for too long."""
+        return all(model.healthy for model in self.models())
+
+    @property
+    def serving(self) -> bool:
+        """TorchServe's /ping: healthy, once the start is over."""
+        return self.started and self.healthy

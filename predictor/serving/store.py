@@ -1,0 +1,106 @@
+"""From a model store and the settings to the models to serve."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+
+from predictor.archives.archive import ModelArchive, find_archives, is_model_folder, open_archive
+from predictor.archives.errors import ArchiveError
+from predictor.archives.model_config import ModelConfig
+from predictor.serving.devices import visible_gpus
+from predictor.serving.policy import ServingPolicy
+from predictor.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedStore:
+    """The archives that could be opened, and why the others could not."""
+
+    archives: list[ModelArchive]
+    problems: list[str]
+
+
+def open_store(settings: Settings, scratch: Path) -> OpenedStore:
+    """Open the archives that the settings name; one that cannot be opened does not stop the others.
+
+    Args:
+        scratch: an empty folder to unpack into.
+    """
+    store = settings.model_store
+    try:
+        single = store.is_file() or is_model_folder(store)
+        sources = [store] if single else find_archives(store)
+    except (ArchiveError, OSError) as error:
+        return OpenedStore([], [str(error)])
+    wanted = None if settings.models.strip() in ("", "all") else _names(settings.models)
+    archives, problems = [], []
+    for source in sources:
+        try:
+            archive = open_archive(source, scratch)
+        except ArchiveError as error:
+            problems.append(str(error))
+            continue
+        if wanted is None or archive.name in wanted:
+            archives.append(archive)
+            problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
+    found = {archive.name for archive in archives}
+    problems += [f"model '{name}' is not in {store}" for name in sorted((wanted or set()) - found)]
+    return OpenedStore(archives, problems)
+
+
+def resolve_policy(config: ModelConfig, settings: Settings, models: int) -> ServingPolicy:
+    """Decide how one model is served: its own config first, then the server's settings.
+
+    Args:
+        models: how many models share this machine's cores.
+
+    Raises:
+        ValueError: the numbers contradict each other.
+    """
+    gpus = _gpu_ids(config, settings)
+    min_workers = _first(config.min_workers, settings.workers)
+    max_workers = max(min_workers, _first(config.max_workers, min_workers))
+    return ServingPolicy(
+        min_workers=min_workers,
+        max_workers=max_workers,
+        batch_size=max(1, _first(config.batch_size, settings.batch_size)),
+        max_batch_delay=_first(config.max_batch_delay, settings.max_batch_delay) / 1000,
+        queue_size=_first(config.job_queue_size, settings.queue_size),
+        response_timeout=float(_first(config.response_timeout, settings.response_timeout)),
+        startup_timeout=float(_first(config.startup_timeout, settings.startup_timeout)),
+        max_retry_timeout=float(_first(config.max_retry_timeout, settings.max_retry_timeout)),
+        client_timeout=(config.client_timeout or 0) / 1000,
+        gpu_ids=gpus,
+        threads=settings.threads or _share_of_cores(min_workers * models),
+    )
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}
+
+
+def _first(*values: float | int | None) -> int:
+    """Return the first value that is set."""
+    return next(value for value in values if value is not None)  # type: ignore[return-value]
+
+
+def _gpu_ids(config: ModelConfig, settings: Settings) -> tuple[int, ...]:
+    if settings.device == "cpu" or (config.device_type or "").lower() == "cpu":
+        return ()
+    count = visible_gpus()
+    if settings.device == "cuda" and not count:
+        logger.warning("device cuda was asked for, but no NVIDIA device is visible; using the CPU")
+    if config.device_ids:
+        return tuple(number for number in config.device_ids if number < count)
+    return tuple(range(count))
+
+
+def _share_of_cores(workers: int) -> int:
+    """Return how many threads a worker may use so that all of them together do not fight for cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(1, workers))

@@ -1,0 +1,277 @@
+"""The front end's hold on one worker process: its start, its channel, its state, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Protocol, cast
+
+import msgspec
+
+from predictor.ipc.frames import FrameDecoder, FrameError, encode_frame
+from predictor.ipc.messages import (
+    Batch,
+    Cancel,
+    Chunk,
+    FromWorker,
+    Load,
+    Loaded,
+    LoadFailed,
+    Results,
+    Stop,
+)
+from predictor.serving.job import Job
+
+# A prefetched batch should lie in the kernel, where the worker finds it without waking the front end.
+_SOCKET_BUFFER = 4 * 1024 * 1024
+_PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
+# Neither the current directory nor the model's folder may shadow this package or the standard library
+# before the worker's own modules are imported: a model's folder may well hold a `predictor.py`.
+_BOOTSTRAP = (
+    f"import sys; sys.path[:1] = []; sys.path.append({str(_PACKAGE_ROOT)!r}); "
+    "from predictor.runtime.worker import main; main()"
+)
+
+
+class WorkerState(enum.Enum):
+    """STARTING -> READY <-> BUSY -> DRAINING -> DEAD; STARTING -> DEAD when loading fails."""
+
+    STARTING = "STARTING"
+    READY = "READY"
+    BUSY = "BUSY"
+    DRAINING = "DRAINING"
+    DEAD = "DEAD"
+
+
+class SentBatch:
+    """Jobs that a worker holds, and the id under which it answers them."""
+
+    __slots__ = ("id", "jobs")
+
+    def __init__(self, batch_id: int, jobs: list[Job]) -> None:
+        """Remember that `jobs` travel as batch `batch_id`."""
+        self.id = batch_id
+        self.jobs = jobs
+
+
+class WorkerOwner(Protocol):
+    """Who is told what happens to a worker."""
+
+    def worker_loaded(self, worker: WorkerProcess, message: Loaded) -> None:
+        """The model is loaded; batches may be sent."""
+
+    def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
+        """The oldest batch is done."""
+
+    def worker_lost(self, worker: WorkerProcess) -> None:
+        """The process has ended, or its channel has; `worker.inflight` holds what it left undone."""
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One worker process, and the batches it holds.
+
+    The process is started afresh (fork and exec of a new interpreter, never a bare fork), with one end
+    of a Unix socket pair. It ends when the socket does, so no worker outlives the front end.
+
+    Attributes:
+        number: identifies the worker within its model version, and in the log.
+        state: see `WorkerState`.
+        inflight: batches sent and not answered, oldest first; the worker runs the first one.
+        load_error: why loading failed, None unless it did.
+        timed_out: it was killed because it exceeded a time limit.
+    """
+
+    def __init__(self, owner: WorkerOwner, number: int, python: str = sys.executable) -> None:
+        """Prepare a worker that will run under the interpreter `python`."""
+        self.owner = owner
+        self.number = number
+        self.state = WorkerState.STARTING
+        self.inflight: deque[SentBatch] = deque()
+        self.load_error: LoadFailed | None = None
+        self.timed_out = False
+        self.loaded: Loaded | None = None
+        self.started_at = 0.0
+        self._python = python
+        self._decoder: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
+        self._transport: asyncio.Transport | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timeout = 0.0
+        self._exited = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 before the start."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether batches may be sent."""
+        return self.state in (WorkerState.READY, WorkerState.BUSY)
+
+    async def start(self, load: Load, startup_timeout: float, response_timeout: float) -> None:
+        """Start the process and tell it what to load; `owner.worker_loaded` follows.
+
+        Args:
+            startup_timeout: seconds until a worker that has not loaded is killed.
+            response_timeout: seconds that it may take for one batch.
+        """
+        loop = asyncio.get_running_loop()
+        self.started_at = loop.time()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [self._python, "-c", _BOOTSTRAP, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=_environment(load),
+                start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
+            )
+        await loop.create_unix_connection(lambda: self, sock=ours)
+        self._timeout = response_timeout
+        self._write(load)
+        self._timer = loop.call_later(startup_timeout, self._time_out)
+
+    def send(self, batch: SentBatch) -> None:
+        """Give the worker a batch; it runs after those it already holds."""
+        self.inflight.append(batch)
+        self.state = WorkerState.BUSY
+        self._write(Batch(batch.id, [job.request for job in batch.jobs]))
+        if len(self.inflight) == 1:
+            self._restart_timer()
+
+    def cancel(self, job: Job) -> None:
+        """Ask that a job that was sent is skipped if it has not started."""
+        for batch in list(self.inflight)[1:]:
+            if job in batch.jobs:
+                self._write(Cancel(batch.id, [batch.jobs.index(job)]))
+
+    async def stop(self, grace: float) -> None:
+        """Let the worker finish what it holds, then end it; kill it after `grace` seconds."""
+        if self._process is None:
+            return
+        if self.state is not WorkerState.DEAD:
+            self.state = WorkerState.DRAINING
+            self._write(Stop())
+        try:
+            await asyncio.wait_for(self._exited.wait(), grace)
+        except asyncio.TimeoutError:
+            self.kill()
+            await self._exited.wait()
+
+    def kill(self) -> None:
+        """End the process at once; `owner.worker_lost` follows."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def describe_end(self) -> str:
+        """Say for the log why the process ended."""
+        if self.timed_out:
+            what = "its response" if self.loaded else "loading"
+            return f"was killed: {what} took too long"
+        code = self._process.returncode if self._process is not None else None
+        if code is None:
+            return "closed its channel"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"exited with code {code}"
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Act on every message that `data` completes."""
+        try:
+            messages = self._decoder.feed(data)
+        except FrameError:
+            self.kill()
+            return
+        for message in messages:
+            self._receive(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Reap the process and tell the owner."""
+        self._stop_timer()
+        asyncio.get_running_loop().create_task(self._reap())
+
+    # private
+
+    def _receive(self, message: FromWorker) -> None:
+        if isinstance(message, Results):
+            batch = self.inflight.popleft()
+            if self.inflight:
+                self._restart_timer()
+            else:
+                self._stop_timer()
+                if self.state is WorkerState.BUSY:
+                    self.state = WorkerState.READY
+            self.owner.worker_answered(self, batch, message)
+        elif isinstance(message, Chunk):
+            if self.inflight:
+                self.inflight[0].jobs[message.position].chunk(message.result)
+                self._restart_timer()
+        elif isinstance(message, Loaded):
+            self._stop_timer()
+            self.loaded = message
+            if self.state is WorkerState.STARTING:
+                self.state = WorkerState.READY
+            self.owner.worker_loaded(self, message)
+        else:
+            self.load_error = message
+
+    def _write(self, message: msgspec.Struct) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(message))
+
+    def _restart_timer(self) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._time_out)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_out(self) -> None:
+        self.timed_out = True
+        self.kill()
+
+    async def _reap(self) -> None:
+        """Wait for the process; one that closed its channel but lives on is killed."""
+        process = self._process
+        if process is not None:
+            for _ in range(20):
+                if process.poll() is not None:
+                    break
+                await asyncio.sleep(0.01)
+            self.kill()
+            await asyncio.get_running_loop().run_in_executor(None, process.wait)
+        self.state = WorkerState.DEAD
+        self._exited.set()
+        self.owner.worker_lost(self)
+
+
+def _environment(load: Load) -> dict[str, str]:
+    """Return the environment of a worker; it adds the model's folder to PYTHONPATH itself."""
+    environment = dict(os.environ)
+    environment.update(
+        PYTHONUNBUFFERED="1",
+        PYTHONDONTWRITEBYTECODE="1",
+        TS_DECODE_INPUT_REQUEST=str(load.decode_input).lower(),
+    )
+    if load.threads:
+        environment.setdefault("OMP_NUM_THREADS", str(load.threads))
+    return environment

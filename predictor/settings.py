@@ -1,0 +1,137 @@
+"""Every setting, once: the source of `--help`, of `docs/settings.md` and of the environment's names.
+
+Precedence, highest first: command line, environment (`PREDICTOR_` and the name in capitals), the file
+given with `--config`, defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "PREDICTOR_"
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the text names it and where it came from."""
+
+
+def setting(default: Any, group: str, description: str, **limits: Any) -> Any:
+    """Declare a setting: its default, the heading it stands under, and one sentence about it."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **limits)
+
+
+class Settings(BaseSettings):
+    """The settings of one server; see each field's description."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid")
+
+    model_store: Path = setting(Path("model_store"), "Models", "Folder of models, or one archive or model folder.")
+    models: str = setting("all", "Models", "Names to serve, separated by commas, or `all`.")
+    model_name: str = setting("", "Models", "A further name for the model, when exactly one is served.")
+    default_model: str = setting("", "Models", "The model that POST /predict means when the path names none.")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Models", "Where models run; auto takes GPUs if any.")
+    threads: int = setting(0, "Models", "Threads that PyTorch uses in each worker; 0 shares out the cores.", ge=0)
+
+    host: str = setting("127.0.0.1", "Network", "Address to listen on; 0.0.0.0 for all.")
+    port: int = setting(8080, "Network", "HTTP port of all protocols; 0 picks a free one.", ge=0, le=65535)
+    max_request_size: int = setting(6_553_500, "Network", "Bytes of a request body, at most.", ge=1)
+    max_response_size: int = setting(6_553_500, "Network", "Bytes of an answer, at most.", ge=1)
+    keep_alive: int = setting(65, "Network", "Seconds that an idle connection stays open.", ge=1)
+
+    workers: int = setting(1, "Serving", "Worker processes of a model that does not say.", ge=0)
+    batch_size: int = setting(1, "Serving", "Requests in one batch, at most, of a model that does not say.", ge=1)
+    max_batch_delay: float = setting(
+        0, "Serving", "Milliseconds to wait for a batch to fill while a worker is free; 0 does not wait.", ge=0
+    )
+    queue_size: int = setting(100, "Serving", "Requests that wait for a model before others get 503.", ge=1)
+    response_timeout: float = setting(120, "Serving", "Seconds that a handler may take for one batch.", gt=0)
+    startup_timeout: float = setting(120, "Serving", "Seconds that a worker may take to load.", gt=0)
+    max_retry_timeout: float = setting(
+        300, "Serving", "Seconds of restarts before a model that keeps dying is given up.", ge=0
+    )
+    decode_input: bool = setting(True, "Serving", "Decode JSON and text bodies for handlers, as TorchServe does.")
+    limit_max_image_pixels: bool = setting(True, "Serving", "Refuse pictures with too many pixels (Pillow's limit).")
+
+    drain_delay: float = setting(
+        2, "Stopping", "Seconds after SIGTERM during which the server is unready but still accepts requests.", ge=0
+    )
+    grace_period: float = setting(30, "Stopping", "Seconds that accepted requests may take to finish.", ge=0)
+
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto", "Logging", "text for people, json for collectors; auto decides by the terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Logging", "Lowest level written.")
+    access_log: bool = setting(True, "Logging", "Write one line for each request.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the file (passed as `_file`) below the environment."""
+        return sources["init_settings"], sources["env_settings"], _FileSource(settings_cls)
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """The values of the file given with `--config`."""
+
+    values: Mapping[str, Any] = {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value of one field."""
+        return self.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return all values."""
+        return dict(self.values)
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
+    """Resolve all settings.
+
+    Args:
+        flags: those given on the command line, by field name.
+        config: a YAML file of settings by field name, None for none.
+
+    Raises:
+        SettingsError: a value is wrong, or the file cannot be read.
+    """
+    _FileSource.values = _read_yaml(config) if config is not None else {}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem, flags, config) for problem in error.errors())) from error
+    finally:
+        _FileSource.values = {}
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected settings by name, got {type(values).__name__}")
+    return values
+
+
+def _explain(problem: Any, flags: Mapping[str, Any], config: Path | None) -> str:
+    """Name the setting at fault the way the user wrote it."""
+    name = ".".join(str(part) for part in problem["loc"])
+    variable = ENV_PREFIX + name.upper()
+    if name in flags:
+        where = "--" + name.replace("_", "-")
+    elif variable in os.environ:
+        where = variable
+    else:
+        where = f"{config}: {name}"
+    return f"{where}: {problem['msg']}"
