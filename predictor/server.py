@@ -101,6 +101,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         config = self._rest_server.config
         config.app = self.application
         config.http = Connection
+        config.lifespan = "off"
         config.access_log = False
         config.date_header = False
         self._http = _HttpServer(config, self._listener)

@@ -146,9 +146,8 @@ def _read(source: Path, folder: Path, name: str | None) -> ModelArchive:
 def _guess(source: Path, folder: Path) -> Manifest:
     """Make up the manifest of a folder that has none, from the names torch-model-archiver's users give."""
     model = {"modelName": model_stem(source), "modelVersion": "1.0"}
-    for key, file in (("handler", HANDLER_FILE), ("modelFile", MODEL_FILE), ("configFile", CONFIG_FILE)):
-        if (folder / file).is_file():
-            model[key] = file
+    files = {"handler": HANDLER_FILE, "modelFile": MODEL_FILE, "configFile": CONFIG_FILE}
+    model |= {key: file for key, file in files.items() if (folder / file).is_file()}
     weights = sorted(path.name for path in folder.iterdir() if path.name.endswith(WEIGHT_SUFFIXES))
     if len(weights) == 1:
         model["serializedFile"] = weights[0]

@@ -62,7 +62,7 @@ class Context:
     attributes on it (`cache` is a common one), so nothing here restricts which attributes exist.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is the interface
         self,
         model_name: str,
         model_dir: str,
@@ -124,7 +124,7 @@ class Context:
         self._metrics = metrics
 
     def _processor(self, idx: int) -> RequestProcessor:
-        """Return the processor of request `idx`; IndexError or TypeError outside a batch, as in TorchServe."""
+        """Return the processor of request `idx`; IndexError or TypeError outside a batch."""
         processor: RequestProcessor = self.request_processor[idx]
         return processor
 

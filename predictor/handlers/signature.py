@@ -216,7 +216,7 @@ class SignatureHandler:
         if isinstance(value, (bytes, bytearray)):
             value = _parse_json(spec.name, value)
         array = check_shape(spec, numbers(spec, value))
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.array(array))
 
 
 def open_image(name: str, data: bytes) -> Image.Image:
