@@ -1,0 +1,1 @@
+"""Building blocks for handlers: timing, micro-batching, streaming, image transforms."""

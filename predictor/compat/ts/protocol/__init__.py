@@ -1,0 +1,1 @@
+"""What used to be TorchServe's worker protocol."""

@@ -1,0 +1,1 @@
+"""The handlers an archive can name without containing them."""

@@ -1,0 +1,1 @@
+"""Handlers for models spread over several devices."""

@@ -1,0 +1,1 @@
+"""Envelopes: other servers' request formats around a handler."""

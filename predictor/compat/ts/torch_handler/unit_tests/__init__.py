@@ -1,0 +1,1 @@
+"""What handler authors use to test their handlers."""

@@ -1,0 +1,1 @@
+"""Stand-ins for the server in a handler's own tests."""
