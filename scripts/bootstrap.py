@@ -474,7 +474,7 @@ class Step:
 
     def tick(self) -> None:
         """Show the present state, as often as the display bears."""
-        text = f"{self.title}: {self.activity.text()} ({clock(self.start)})"
+        text = f"{self.title}, {clock(self.start)}: {self.activity.text()}"
         if self.tty:
             width = shutil.get_terminal_size().columns - 1
             print("\r\033[K" + text[:width], end="", flush=True)
