@@ -181,13 +181,12 @@ def set_up(extras: List[str]) -> None:
 
 def make_venv(moved: bool) -> None:
     """Create .venv; or anew when it is broken, came from another folder, or PYTHON asks for another."""
-    if VENV.exists():
-        problem = "the folder has moved" if moved else venv_problem()
-        if problem is None:
-            return
-        print(f"Replacing .venv: {problem}.", flush=True)
+    problem = "the folder has moved" if moved else venv_problem()
+    if problem is None:
+        return
     python, version = choose_python()
     if VENV.exists():
+        print(f"Replacing .venv: {problem}.", flush=True)
         shutil.rmtree(VENV)
     step = Step(f"environment .venv with Python {version}")
     status, output = step.run([python, "-m", "venv", str(VENV)])
@@ -198,11 +197,13 @@ def make_venv(moved: bool) -> None:
 
 
 def venv_problem() -> Optional[str]:
-    """Return why the .venv that is there cannot be used, or None."""
-    if other_python_asked():
-        return f"it has Python {venv_version()}, not PYTHON={os.environ['PYTHON']}"
+    """Return why .venv cannot be used, or None when it can."""
     facts = probe(str(VENV / "bin" / "python"))
-    return unfit(facts) if facts.get("pip") else "it is not complete"
+    if not facts.get("pip"):
+        return "it is not complete"
+    if other_python_asked():
+        return f"it has Python {facts['version']}, not PYTHON={os.environ['PYTHON']}"
+    return unfit(facts)
 
 
 def choose_build(before: Optional[str]) -> str:
