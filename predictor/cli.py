@@ -63,7 +63,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         heading = str(extra["group"])
         group = groups.get(heading) or groups.setdefault(heading, parser.add_argument_group(heading))
         flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
-        options: dict[str, Any] = {"dest": name, "default": None, "help": _help(field.description, field.default)}
+        options: dict[str, Any] = {
+            "dest": name,
+            "default": None,
+            "help": _help(field.description, field.default),
+        }
         if field.annotation is bool:
             group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
         elif typing.get_origin(field.annotation) is typing.Literal:
@@ -84,7 +88,9 @@ def _metavar(annotation: Any) -> str:
 def _serve(arguments: argparse.Namespace, unknown: list[str]) -> int:
     flags = {name: getattr(arguments, name) for name in Settings.model_fields}
     try:
-        settings = load_settings({name: value for name, value in flags.items() if value is not None}, arguments.config)
+        settings = load_settings(
+            {name: value for name, value in flags.items() if value is not None}, arguments.config
+        )
     except SettingsError as error:
         print(f"predictor serve: {error}", file=sys.stderr)
         return 2

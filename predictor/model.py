@@ -32,7 +32,10 @@ class TorchModel(kserve.Model):  # type: ignore[misc]  # kserve ships no type in
         return self.served.ready
 
     async def predict(
-        self, payload: Any, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+        self,
+        payload: Any,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Answer a V1 payload `{"instances": [...]}` with `{"predictions": [...]}`.
 
@@ -65,8 +68,11 @@ class TorchModel(kserve.Model):  # type: ignore[misc]  # kserve ships no type in
 
 
 def _kserve_error(error: PredictorError, name: str) -> Exception:
+    kserve_error: Exception
     if error.status == 503:
-        return ModelNotReady(name, error.message)
-    if 400 <= error.status < 500:
-        return InvalidInput(error.message)
-    return InferenceError(error.message)
+        kserve_error = ModelNotReady(name, error.message)
+    elif 400 <= error.status < 500:
+        kserve_error = InvalidInput(error.message)
+    else:
+        kserve_error = InferenceError(error.message)
+    return kserve_error

@@ -193,7 +193,9 @@ def _serve_store(settings: Settings, store: OpenedStore, listener: socket.socket
     if not store.archives:
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
-    logger.info("predictor %s: loading %s", __version__, ", ".join(archive.name for archive in store.archives))
+    logger.info(
+        "predictor %s: loading %s", __version__, ", ".join(archive.name for archive in store.archives)
+    )
     registry = build_registry(settings, store)
     server = PredictorServer(settings, registry, listener)
     for model in registry.models():

@@ -33,12 +33,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid")
 
-    model_store: Path = setting(Path("model_store"), "Models", "Folder of models, or one archive or model folder.")
+    model_store: Path = setting(
+        Path("model_store"), "Models", "Folder of models, or one archive or model folder."
+    )
     models: str = setting("all", "Models", "Names to serve, separated by commas, or `all`.")
     model_name: str = setting("", "Models", "A further name for the model, when exactly one is served.")
     default_model: str = setting("", "Models", "The model that POST /predict means when the path names none.")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Models", "Where models run; auto takes GPUs if any.")
-    threads: int = setting(0, "Models", "Threads that PyTorch uses in each worker; 0 shares out the cores.", ge=0)
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Models", "Where models run; auto takes GPUs if any."
+    )
+    threads: int = setting(
+        0, "Models", "Threads that PyTorch uses in each worker; 0 shares out the cores.", ge=0
+    )
 
     host: str = setting("127.0.0.1", "Network", "Address to listen on; 0.0.0.0 for all.")
     port: int = setting(8080, "Network", "HTTP port of all protocols; 0 picks a free one.", ge=0, le=65535)
@@ -47,9 +53,14 @@ class Settings(BaseSettings):
     keep_alive: int = setting(65, "Network", "Seconds that an idle connection stays open.", ge=1)
 
     workers: int = setting(1, "Serving", "Worker processes of a model that does not say.", ge=0)
-    batch_size: int = setting(1, "Serving", "Requests in one batch, at most, of a model that does not say.", ge=1)
+    batch_size: int = setting(
+        1, "Serving", "Requests in one batch, at most, of a model that does not say.", ge=1
+    )
     max_batch_delay: float = setting(
-        0, "Serving", "Milliseconds to wait for a batch to fill while a worker is free; 0 does not wait.", ge=0
+        0,
+        "Serving",
+        "Milliseconds to wait for a batch to fill while a worker is free; 0 does not wait.",
+        ge=0,
     )
     queue_size: int = setting(100, "Serving", "Requests that wait for a model before others get 503.", ge=1)
     response_timeout: float = setting(120, "Serving", "Seconds that a handler may take for one batch.", gt=0)
@@ -57,26 +68,40 @@ class Settings(BaseSettings):
     max_retry_timeout: float = setting(
         300, "Serving", "Seconds of restarts before a model that keeps dying is given up.", ge=0
     )
-    decode_input: bool = setting(True, "Serving", "Decode JSON and text bodies for handlers, as TorchServe does.")
-    limit_max_image_pixels: bool = setting(True, "Serving", "Refuse pictures with too many pixels (Pillow's limit).")
+    decode_input: bool = setting(
+        True, "Serving", "Decode JSON and text bodies for handlers, as TorchServe does."
+    )
+    limit_max_image_pixels: bool = setting(
+        True, "Serving", "Refuse pictures with too many pixels (Pillow's limit)."
+    )
 
     drain_delay: float = setting(
-        2, "Stopping", "Seconds after SIGTERM during which the server is unready but still accepts requests.", ge=0
+        2,
+        "Stopping",
+        "Seconds after SIGTERM during which the server is unready but still accepts requests.",
+        ge=0,
     )
     grace_period: float = setting(30, "Stopping", "Seconds that accepted requests may take to finish.", ge=0)
 
     log_format: Literal["auto", "text", "json"] = setting(
         "auto", "Logging", "text for people, json for collectors; auto decides by the terminal."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Logging", "Lowest level written.")
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Logging", "Lowest level written."
+    )
     access_log: bool = setting(True, "Logging", "Write one line for each request.")
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the file (passed as `_file`) below the environment."""
-        return sources["init_settings"], sources["env_settings"], _FileSource(settings_cls)
+        """Put the file below the environment, and leave pydantic's other sources out."""
+        return init_settings, env_settings, _FileSource(settings_cls)
 
 
 class _FileSource(PydanticBaseSettingsSource):
@@ -107,7 +132,9 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(problem, flags, config) for problem in error.errors())) from error
+        raise SettingsError(
+            "\n".join(_explain(problem, flags, config) for problem in error.errors())
+        ) from error
     finally:
         _FileSource.values = {}
 

@@ -3,7 +3,7 @@
 The data are 1,797 handwritten digits of 8x8 pixels and 17 grey levels. They do not say who wrote what,
 but neighbours look to be by one hand; so the last 360 are held out as a block, not rows at random. The
 people wrote a 1 with a flag and a foot, a 4 with a short stem and a 7 with a bar; other common forms are
-added as three drawings. Each epoch redraws every shape with another size, slant, position, stroke and
+added as four drawings. Each epoch redraws every shape with another size, slant, position, stroke and
 resolution, and all go through the transform that serves requests.
 """
 
@@ -38,10 +38,11 @@ Stroke = tuple[tuple[float, float], ...]
 
 DRAWN: tuple[tuple[int, tuple[Stroke, ...]], ...] = (
     (1, (((0.5, 0.0), (0.5, 1.0)),)),
+    (1, (((0.25, 0.3), (0.55, 0.0), (0.55, 1.0)),)),
     (4, (((0.3, 0.0), (0.1, 0.5), (0.8, 0.5)), ((0.8, 0.0), (0.65, 1.0)))),
     (7, (((0.15, 0.05), (0.85, 0.05), (0.4, 1.0)),)),
 )
-"""Forms the data lack, as pen strokes (x, y): the bare 1, the open long-stemmed 4, the 7 without a bar."""
+"""Forms the data lack, as pen strokes (x, y): the 1 without a foot, the long-stemmed 4, the bare 7."""
 COPIES = 25
 
 
@@ -67,7 +68,7 @@ def redraw(digit: Grey, random: np.random.Generator) -> Image.Image:
     sheet = Image.fromarray(margin).resize((DRAWING, DRAWING), Image.Resampling.BICUBIC)
     sheet = sheet.transform(sheet.size, Image.Transform.AFFINE, _affine(random), Image.Resampling.BILINEAR)
     sheet = sheet.filter(ImageFilter.GaussianBlur(random.uniform(0, 2)))
-    levels = _bend(np.asarray(sheet, dtype=np.float32) / 255, random)
+    levels = _bend(np.asarray(sheet, dtype=np.float32) / np.float32(255), random)
     # A steep ramp around a random level turns the soft 8x8 shape into a pen stroke, thin or thick.
     levels = (levels - random.uniform(0.2, 0.6)) * random.choice([2.0, 5.0, 20.0]) + 0.5
     if levels.max() <= 0.5:
@@ -95,7 +96,10 @@ def _bend(levels: NDArray[np.float32], random: np.random.Generator) -> NDArray[n
     down, across = (Image.fromarray(field).resize((side, side), Image.Resampling.BICUBIC) for field in coarse)
     rows, columns = np.mgrid[:side, :side]
     rows, columns = np.round(rows + np.asarray(down)), np.round(columns + np.asarray(across))
-    return levels[rows.clip(0, side - 1).astype(int), columns.clip(0, side - 1).astype(int)]
+    bent: NDArray[np.float32] = levels[
+        rows.clip(0, side - 1).astype(int), columns.clip(0, side - 1).astype(int)
+    ]
+    return bent
 
 
 def draw(strokes: tuple[Stroke, ...]) -> Grey:

@@ -14,8 +14,8 @@ SIZE = 28
 """Side of the network's input in pixels."""
 BOX = 20
 """Longest side of the digit in it; the rest is margin, which shifts of the convolutions need."""
-LARGEST_SIDE = 1024
-"""Larger pictures are first reduced to this: a digit needs a few dozen pixels."""
+LARGEST_SIDE = 256
+"""Larger pictures are first reduced to this, which averages specks away; a digit needs two dozen pixels."""
 FAINTEST_INK = 0.06
 """A picture whose strongest contrast (0 to 1) is below this is blank paper."""
 NOISE_FLOOR = 0.2

@@ -124,8 +124,8 @@ class _Reader:
             value = str(value)
         if not isinstance(value, str):
             raise self._error(key, f"must be a string, not {_kind(value)}")
-        if "\0" in value:
-            raise self._error(key, "contains a NUL character")
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise self._error(key, "contains a NUL or a character that is not Unicode")
         return value
 
     def file(self, key: str) -> str | None:

@@ -64,7 +64,9 @@ def numbers(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
     if array.dtype == object or array.dtype.kind not in "iufb":
         raise InvalidInput(f"Invalid input type for '{spec.name}': expected numbers of type {spec.dtype}")
     if array.size and (array.dtype.kind == "b") != (target.kind == "b"):
-        raise InvalidInput(f"Invalid input type for '{spec.name}': expected {spec.dtype}, got booleans or numbers")
+        raise InvalidInput(
+            f"Invalid input type for '{spec.name}': expected {spec.dtype}, got booleans or numbers"
+        )
     return _cast(spec, array, target)
 
 
@@ -105,7 +107,9 @@ def check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def split_examples(specs: tuple[TensorSpec, ...], document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+def split_examples(
+    specs: tuple[TensorSpec, ...], document: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], bool]:
     """Cut an object of named inputs into examples; the flag says whether the client sent just one.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,13 +33,18 @@ def load_module(directory: Path, manifest: Mapping[str, Any], device: torch.devi
     if not weights.is_file():
         raise ModelFileError(f"{serialized} is not in the archive")
     if not model_file:
-        return cast(torch.nn.Module, torch.jit.load(str(weights), map_location=device).eval())
+        return _torchscript(weights, device)
     module = _module_class(directory / model_file)()
     try:
         module.load_state_dict(_state_dict(weights, device), assign=True)
     except RuntimeError as error:
         raise ModelFileError(f"{serialized} does not fit the class in {model_file}: {error}") from error
     return module.to(device).eval()
+
+
+def _torchscript(path: Path, device: torch.device) -> torch.nn.Module:
+    load: Callable[..., torch.nn.Module] = torch.jit.load
+    return load(str(path), map_location=device).eval()
 
 
 def _state_dict(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
@@ -70,4 +75,4 @@ def _module_class(path: Path) -> type[torch.nn.Module]:
     ]
     if len(classes) != 1:
         raise ModelFileError(f"{path.name} must define exactly one nn.Module class, found {len(classes)}")
-    return cast(type[torch.nn.Module], classes[0])
+    return classes[0]

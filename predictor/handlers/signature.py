@@ -128,7 +128,9 @@ class SignatureHandler:
         if isinstance(value, str):
             raise SignatureError(f"input '{name}' is text: the model's handler.py must override transform()")
         channels, height, width = spec.shape
-        picture = value.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+        picture = value.convert("L" if channels == 1 else "RGB").resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
         pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, channels) / 255.0
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
@@ -204,7 +206,9 @@ class SignatureHandler:
         if isinstance(value, list) and len(value) == len(inputs):
             return {spec.name: item for spec, item in zip(inputs, value)}
         names = ", ".join(spec.name for spec in inputs)
-        raise InvalidInput(f"Expected an object with {names}, or a list of these {len(inputs)} values in this order")
+        raise InvalidInput(
+            f"Expected an object with {names}, or a list of these {len(inputs)} values in this order"
+        )
 
     def _tensor(self, spec: TensorSpec, value: Any) -> torch.Tensor:
         if spec.kind == "image" and isinstance(value, (bytes, bytearray, str)):

@@ -31,7 +31,15 @@ _NO_CACHE = [
     ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
     ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
 ]
-_RESERVED = {"x-request-id", "pragma", "cache-control", "expires", "content-length", "connection", "transfer-encoding"}
+_RESERVED = {
+    "x-request-id",
+    "pragma",
+    "cache-control",
+    "expires",
+    "content-length",
+    "connection",
+    "transfer-encoding",
+}
 _MAX_REQUEST_ID = 128
 # What the log says of a request whose client left before its answer, as nginx does.
 _CLIENT_CLOSED_REQUEST = 499
@@ -101,9 +109,13 @@ class Application:
             if self._access_log is not None:
                 client = scope.get("client") or ("", 0)
                 elapsed = time.perf_counter() - started
-                self._access_log.add(request.method, request.path or "/", status, elapsed, request.request_id, client[0])
+                self._access_log.add(
+                    request.method, request.path or "/", status, elapsed, request.request_id, client[0]
+                )
 
-    async def _answer(self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange) -> HttpResponse:
+    async def _answer(
+        self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange
+    ) -> HttpResponse:
         try:
             request.body = await exchange.read_body(self._max_request_size)
             return await protocol.handle(request)
@@ -198,7 +210,9 @@ class _Exchange:
         cycle.finish()
 
     async def _send_asgi(self, response: HttpResponse, headers: list[tuple[str, str]]) -> None:
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        encoded = [
+            (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers
+        ]
         await self._send({"type": "http.response.start", "status": response.status, "headers": encoded})
         more = response.stream is not None
         await self._send({"type": "http.response.body", "body": response.body, "more_body": more})

@@ -22,7 +22,9 @@ MAX_HEAD_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
 _PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
 _PHRASES[413] = "Request Entity Too Large"  # the name that TorchServe and most proxies use
-_INVALID_MESSAGE = b'{\n  "code": 400,\n  "type": "BadRequestException",\n  "message": "Invalid HTTP message."\n}\n'
+_INVALID_MESSAGE = (
+    b'{\n  "code": 400,\n  "type": "BadRequestException",\n  "message": "Invalid HTTP message."\n}\n'
+)
 HEADERS_KEY = "predictor.headers"
 CYCLE_KEY = "predictor.cycle"
 
@@ -41,7 +43,9 @@ class Cycle(RequestResponseCycle):
         """The body, if all of it has arrived already."""
         return None if self.more_body else bytes(self.body)
 
-    def write_head(self, status: int, phrase: str | None, headers: list[tuple[str, str]], close: bool) -> bytes:
+    def write_head(
+        self, status: int, phrase: str | None, headers: list[tuple[str, str]], close: bool
+    ) -> bytes:
         """Return status line and headers, which end with the `connection` header."""
         self.response_started = True
         self.waiting_for_100_continue, expects = False, self.waiting_for_100_continue
@@ -116,7 +120,9 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header twice: lower case for ASGI, and as it came."""
-        cast(dict[str, Any], self.scope)[HEADERS_KEY].append((name.decode("latin-1"), value.decode("latin-1")))
+        cast(dict[str, Any], self.scope)[HEADERS_KEY].append(
+            (name.decode("latin-1"), value.decode("latin-1"))
+        )
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -126,9 +132,11 @@ class Connection(HttpToolsProtocol):
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = self.parser.get_http_version()
         url = httptools.parse_url(self.url)
-        raw_path = url.path or b"/"
+        raw_path = url.path
         scope["raw_path"] = raw_path
-        scope["path"] = unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")
+        scope["path"] = (
+            unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")
+        )
         scope["query_string"] = url.query or b""
         previous = self.cycle
         cycle = Cycle(
@@ -162,7 +170,9 @@ class Connection(HttpToolsProtocol):
 
 
 def _unknown_phrase(status: int) -> str:
-    kind = "Client Error" if 400 <= status < 500 else "Server Error" if 500 <= status < 600 else "Unknown Status"
+    kind = (
+        "Client Error" if 400 <= status < 500 else "Server Error" if 500 <= status < 600 else "Unknown Status"
+    )
     return f"{kind} ({status})"
 
 

@@ -37,7 +37,7 @@ class FrameDecoder(Generic[Message]):
 
     def __init__(self, message_type: object) -> None:
         """Decode to `message_type`, a union of tagged structs."""
-        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(message_type)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(message_type)
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:

@@ -124,6 +124,8 @@ class Load(msgspec.Struct, tag=True, array_like=True):
         gpu_id: index of the CUDA device, None for the CPU.
         threads: intra-op threads for torch, 0 to leave torch's own choice.
         max_response_size: bytes.
+        service_envelope: TorchServe's envelope for its own routes, "" for none.
+        continuous: each batch is one request, which stays alive until its stopping criterion is met.
     """
 
     model_name: str
@@ -138,6 +140,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     limit_max_image_pixels: bool
     max_response_size: int
     service_envelope: str = ""
+    continuous: bool = False
 
 
 class Batch(msgspec.Struct, tag=True, array_like=True):

@@ -117,10 +117,13 @@ async def _answer(model: ServedModel, message: InferenceRequest) -> HttpResponse
     """Run the model and return its answer, streamed if it streams."""
     job, result = await model.begin(message)
     response = HttpResponse(
-        result.status, result.body, list(result.headers), result.phrase or _NO_PHRASE, close=result.status >= 400
+        result.status,
+        result.body,
+        list(result.headers),
+        result.phrase or _NO_PHRASE,
+        close=result.status >= 400,
     )
     if job.stream is not None:
-        response.headers.insert(0, ("ts_stream_next", "true"))
         response.stream = _bodies(model, job)
     return response
 

@@ -1,0 +1,1 @@
+"""What runs in a worker process: the loop, the rows, the handler's call."""

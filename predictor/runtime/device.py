@@ -21,7 +21,9 @@ def choose_device(gpu_id: int | None, threads: int) -> torch.device:
     if gpu_id is None:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        logger.warning("GPU %d was asked for, but this PyTorch (%s) sees none; using the CPU", gpu_id, torch.__version__)
+        logger.warning(
+            "GPU %d was asked for, but this PyTorch (%s) sees none; using the CPU", gpu_id, torch.__version__
+        )
         return torch.device("cpu")
     device = torch.device("cuda", gpu_id)
     torch.cuda.set_device(device)

@@ -109,7 +109,9 @@ def dump_json(value: Any) -> bytes:
         InvalidOutput: the value holds something that has no JSON form.
     """
     try:
-        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(
+            value, default=_jsonable, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        )
     except (TypeError, ValueError) as error:
         raise InvalidOutput("Unsupported model output data type.") from error
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from predictor.handlers.context import Context
 from predictor.handlers.signature import SignatureHandler
@@ -69,6 +69,25 @@ def load_handler(handler: str, context: Context) -> LoadedHandler:
     if function_name:
         raise HandlerError(f"handler {handler!r}: module {module_name!r} has no function {function_name!r}")
     return _from_class(_only_class(module), handler, context)
+
+
+def wrap_in_envelope(name: str, entry_point: EntryPoint) -> EntryPoint:
+    """Return `entry_point` inside TorchServe's request envelope `name`.
+
+    Raises:
+        HandlerError: there is no such envelope.
+    """
+    module_name = f"ts.torch_handler.request_envelope.{name}"
+    if not name.isidentifier() or name == "base" or importlib.util.find_spec(module_name) is None:
+        raise HandlerError(f"envelope {name!r} is not known; known are body, json, kserve and kservev2")
+    envelope = _only_class(importlib.import_module(module_name))(entry_point)
+    return cast(EntryPoint, envelope.handle)
+
+
+def new_metrics(model_name: str) -> Any:
+    """Return the object that handlers know as `context.metrics`."""
+    module = importlib.import_module("ts.metrics.metrics_store")
+    return module.MetricsStore(model_name=model_name)
 
 
 def _import(name: str, model_dir: Path) -> ModuleType:

@@ -97,7 +97,9 @@ def _value(data: bytes, content_type: str, decode: bool) -> Any:
 def _urlencoded(body: bytes) -> Iterator[tuple[str, str]]:
     text = body.decode("utf-8", "surrogateescape")
     try:
-        yield from parse_qsl(text, keep_blank_values=False, errors="surrogateescape", max_num_fields=_MAX_PARTS)
+        yield from parse_qsl(
+            text, keep_blank_values=False, errors="surrogateescape", max_num_fields=_MAX_PARTS
+        )
     except ValueError:
         return
 

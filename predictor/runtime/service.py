@@ -17,9 +17,10 @@ from predictor.errors import (
 )
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.handlers.signature import SignatureHandler
-from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo
+from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo
 from predictor.runtime.envelopes import Decoded, decode, encode
-from predictor.runtime.loader import LoadedHandler
+from predictor.runtime.loader import EntryPoint, LoadedHandler
+from predictor.runtime.parts import PartSender, SendPart
 
 logger = logging.getLogger(__name__)
 
@@ -33,60 +34,88 @@ class Service:
     """
 
     def __init__(
-        self, handler: LoadedHandler, context: Context, *, decode_input: bool, max_response_size: int
+        self,
+        handler: LoadedHandler,
+        context: Context,
+        *,
+        decode_input: bool,
+        max_response_size: int,
+        enveloped: EntryPoint | None = None,
     ) -> None:
         """Serve `handler`, whose batches see `context`.
 
         Args:
             decode_input: whether JSON and text bodies are decoded on TorchServe's routes.
             max_response_size: bytes that one answer may have.
+            enveloped: the handler inside the envelope that TorchServe's routes go through, if any.
         """
         self.handler = handler
         self.context = context
+        self.parts = PartSender()
+        context.cl_socket = self.parts
+        self._enveloped = enveloped or handler.entry_point
         self._decode_input = decode_input
         self._max_response_size = max_response_size
         native = handler.instance if isinstance(handler.instance, SignatureHandler) else None
         self._signature = native.signature if native else None
         self.info = native.info() if native else ModelInfo(handler=handler.name)
 
-    def run(self, requests: Sequence[InferenceRequest]) -> list[InferenceResult]:
-        """Answer requests of one verb and envelope, in their order."""
+    def run(self, requests: Sequence[InferenceRequest], send_part: SendPart) -> list[InferenceResult]:
+        """Answer requests of one verb and envelope, in their order.
+
+        Args:
+            send_part: called with a request's position and a part of its answer that is sent ahead.
+        """
         results: list[InferenceResult | None] = [None] * len(requests)
         decoded: list[tuple[int, Decoded]] = []
         for position, request in enumerate(requests):
             try:
-                decoded.append((position, decode(request, self._signature, self._decode_input)))
+                decoded.append((position, self.decode(request)))
             except PredictorError as error:
-                results[position] = _failure(error)
+                results[position] = failure(error)
+        self.parts.sent.clear()
         if decoded:
-            self._run(requests, decoded, results)
-        return [result if result is not None else _failure(HandlerFailed("no answer")) for result in results]
+            self._run(requests, decoded, results, send_part)
+        return [result if result is not None else failure(HandlerFailed("no answer")) for result in results]
+
+    def decode(self, request: InferenceRequest) -> Decoded:
+        """Turn the body of one request into rows.
+
+        Raises:
+            InvalidInput: it does not fit the protocol.
+        """
+        return decode(request, self._signature, self._decode_input)
 
     def _run(
         self,
         requests: Sequence[InferenceRequest],
         decoded: Sequence[tuple[int, Decoded]],
         results: list[InferenceResult | None],
+        send_part: SendPart,
     ) -> None:
         """Fill in `results` for the decoded requests, halving the batch while it fails."""
         try:
-            answers, processors = self._call(requests, decoded)
+            answers, processors = self.call(requests, decoded, send_part)
         except PredictorError as error:
-            if len(decoded) > 1:
+            if len(decoded) > 1 and not self.parts.sent:
                 middle = len(decoded) // 2
-                self._run(requests, decoded[:middle], results)
-                self._run(requests, decoded[middle:], results)
+                self._run(requests, decoded[:middle], results, send_part)
+                self._run(requests, decoded[middle:], results, send_part)
             else:
-                results[decoded[0][0]] = _failure(error)
+                for position, _ in decoded:
+                    results[position] = failure(error)
             return
         start = 0
         for position, item in decoded:
             end = start + len(item.rows)
-            results[position] = self._result(requests[position], item, answers[start:end], processors[start])
+            results[position] = self.result(requests[position], item, answers[start:end], processors[start])
             start = end
 
-    def _call(
-        self, requests: Sequence[InferenceRequest], decoded: Sequence[tuple[int, Decoded]]
+    def call(
+        self,
+        requests: Sequence[InferenceRequest],
+        decoded: Sequence[tuple[int, Decoded]],
+        send_part: SendPart,
     ) -> tuple[list[Any], list[RequestProcessor]]:
         """Call the handler once for all rows and check the form of what it returns.
 
@@ -99,8 +128,14 @@ class Service:
         context = self.context
         context.request_ids = dict(enumerate(ids))
         context.request_processor = processors
+        torchserve = requests[decoded[0][0]].envelope is Envelope.TORCHSERVE
+        owners = [position for position, item in decoded for _ in item.rows]
+        self.parts.begin(owners, send_part if torchserve else None)
+        if context.metrics is not None:
+            context.metrics.set_request_ids(context.request_ids)
+        entry_point = self._enveloped if torchserve else self.handler.entry_point
         try:
-            answers = self.handler.entry_point(rows, context)
+            answers = entry_point(rows, context)
         except PredictorError:
             raise
         except (Exception, SystemExit) as error:
@@ -109,7 +144,7 @@ class Service:
             raise InvalidOutput("Invalid model predict output")
         if len(answers) != len(rows):
             raise InvalidOutput("number of batch response mismatched")
-        return answers, processors
+        return self.parts.join(answers) if self.parts.held else answers, processors
 
     def _translate(self, error: BaseException, ids: Sequence[str]) -> PredictorError:
         """Say for the client what the handler's exception means, and for the operator all of it."""
@@ -127,9 +162,10 @@ class Service:
             return OutOfResources(f"model '{self.context.model_name}' ran out of memory")
         return HandlerFailed(f"model '{self.context.model_name}' failed: {type(error).__name__}")
 
-    def _result(
+    def result(
         self, request: InferenceRequest, item: Decoded, answers: list[Any], processor: RequestProcessor
     ) -> InferenceResult:
+        """Encode the handler's answers to one request, with the status and headers it chose."""
         try:
             body, headers = encode(request, item, answers, self._signature is not None)
             if len(body) > self._max_response_size:
@@ -137,7 +173,7 @@ class Service:
                     f"the answer has {len(body)} bytes, more than max_response_size ({self._max_response_size})"
                 )
         except PredictorError as error:
-            return _failure(error)
+            return failure(error)
         chosen = [(name, str(value)) for name, value in processor.get_response_headers().items()]
         if any(name.lower() == "content-type" for name, _ in chosen):
             headers = []
@@ -149,7 +185,8 @@ class Service:
         )
 
 
-def _failure(error: PredictorError) -> InferenceResult:
+def failure(error: PredictorError) -> InferenceResult:
+    """Return the answer that carries `error` to the front end."""
     return InferenceResult(status=error.status, error=type(error).__name__, message=error.message)
 
 

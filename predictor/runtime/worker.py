@@ -15,12 +15,14 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 
 from predictor.handlers.context import Context
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
     Batch,
     Cancel,
+    Chunk,
     FromWorker,
     InferenceResult,
     Load,
@@ -29,8 +31,9 @@ from predictor.ipc.messages import (
     Results,
     ToWorker,
 )
+from predictor.runtime.continuous import ContinuousBatcher
 from predictor.runtime.device import choose_device, describe_device
-from predictor.runtime.loader import HandlerError, load_handler
+from predictor.runtime.loader import HandlerError, load_handler, new_metrics, wrap_in_envelope
 from predictor.runtime.service import Service
 from predictor.telemetry.logging import configure_worker_logging
 
@@ -77,41 +80,68 @@ class Channel:
 class Worker:
     """The loop around one service."""
 
-    def __init__(self, channel: Channel, service: Service) -> None:
-        """Answer what comes over `channel` with `service`."""
+    def __init__(self, channel: Channel, service: Service, continuous: bool = False) -> None:
+        """Answer what comes over `channel` with `service`, batching continuously if asked to."""
         self._channel = channel
         self._service = service
         self._batches: deque[Batch] = deque()
         self._cancelled: dict[int, set[int]] = {}
+        self._continuous = ContinuousBatcher(service) if continuous else None
         self._stopping = False
 
-    def run(self) -> None:
-        """Answer batches until the front end says stop or goes away."""
+    def run(self, messages: Sequence[ToWorker] = ()) -> None:
+        """Answer batches until the front end says stop or goes away.
+
+        Args:
+            messages: what came together with the order to load.
+        """
+        self._take(messages)
         while not self._channel.closed:
-            for message in self._channel.receive(wait=not self._batches and not self._stopping):
-                self._take(message)
+            self._take(self._channel.receive(wait=not self._busy and not self._stopping))
             if self._batches:
                 self._answer(self._batches.popleft())
+            elif self._continuous:
+                for answer in self._continuous.step():
+                    self._channel.send(answer)
             elif self._stopping:
                 return
 
-    def _take(self, message: ToWorker) -> None:
-        if isinstance(message, Batch):
-            self._batches.append(message)
-        elif isinstance(message, Cancel):
-            self._cancelled.setdefault(message.batch_id, set()).update(message.positions)
-        else:
-            self._stopping = True
+    @property
+    def _busy(self) -> bool:
+        return bool(self._batches or self._continuous)
+
+    def _take(self, messages: Sequence[ToWorker]) -> None:
+        for message in messages:
+            answer: Results | None = None
+            if isinstance(message, Batch):
+                if self._continuous is None:
+                    self._batches.append(message)
+                else:
+                    answer = self._continuous.add(message)
+            elif isinstance(message, Cancel):
+                if self._continuous is None:
+                    self._cancelled.setdefault(message.batch_id, set()).update(message.positions)
+                else:
+                    answer = self._continuous.cancel(message)
+            else:
+                self._stopping = True
+            if answer is not None:
+                self._channel.send(answer)
 
     def _answer(self, batch: Batch) -> None:
         # Batches come and go in order, so a cancellation of an earlier batch came too late.
         gone = self._cancelled.pop(batch.id, set())
         self._cancelled = {number: where for number, where in self._cancelled.items() if number > batch.id}
-        wanted = [request for position, request in enumerate(batch.requests) if position not in gone]
-        answers = iter(self._service.run(wanted) if wanted else [])
-        results: list[InferenceResult | None] = [
-            None if position in gone else next(answers) for position in range(len(batch.requests))
-        ]
+        wanted = [position for position in range(len(batch.requests)) if position not in gone]
+        results: list[InferenceResult | None] = [None] * len(batch.requests)
+        if wanted:
+
+            def send_part(index: int, part: InferenceResult) -> None:
+                self._channel.send(Chunk(batch.id, wanted[index], part))
+
+            answers = self._service.run([batch.requests[position] for position in wanted], send_part)
+            for position, answer in zip(wanted, answers):
+                results[position] = answer
         self._channel.send(Results(batch.id, results))
 
 
@@ -135,9 +165,16 @@ def load_service(load: Load) -> tuple[Service, str]:
         limit_max_image_pixels=load.limit_max_image_pixels,
         model_yaml_config=load.config,
     )
-    handler = load_handler(str(manifest.get("model", {}).get("handler", "")), context)
+    context.metrics = new_metrics(load.model_name)
+    described = manifest.get("model", {})
+    handler = load_handler(str(described.get("handler", "")), context)
+    envelope = load.service_envelope or str(described.get("envelope") or "")
     service = Service(
-        handler, context, decode_input=load.decode_input, max_response_size=load.max_response_size
+        handler,
+        context,
+        decode_input=load.decode_input,
+        max_response_size=load.max_response_size,
+        enveloped=wrap_in_envelope(envelope, handler.entry_point) if envelope else None,
     )
     return service, describe_device(device)
 
@@ -160,10 +197,7 @@ def main() -> None:
         channel.send(_load_failure(error))
         raise SystemExit(1) from None
     channel.send(Loaded(device, time.monotonic() - started, service.info))
-    worker = Worker(channel, service)
-    for message in messages[1:]:
-        worker._take(message)
-    worker.run()
+    Worker(channel, service, load.continuous).run(messages[1:])
 
 
 def _load_failure(error: BaseException) -> LoadFailed:

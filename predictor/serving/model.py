@@ -24,7 +24,8 @@ from predictor.errors import (
 from predictor.ipc.messages import InferenceRequest, InferenceResult, Load, Loaded, ModelInfo, Results
 from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
-from predictor.serving.queue import JobQueue
+from predictor.serving.queue import JobQueue, Queue
+from predictor.serving.sequences import SequenceQueue
 from predictor.serving.worker import SentBatch, WorkerProcess, WorkerState
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class ServedModel:
         self.device = ""
         self.failure = ""
         self.workers: list[WorkerProcess] = []
-        self._queue = JobQueue(policy.queue_size)
+        self._queue: Queue = (
+            SequenceQueue(policy.sequences) if policy.sequences else JobQueue(policy.queue_size)
+        )
         self._stopping = False
         self._gave_up = False
         self._failed_starts = 0
@@ -222,14 +225,11 @@ class ServedModel:
         if not self._will_be_ready():
             reason = self.failure or "it has no worker"
             raise ModelNotReady(f"model '{self.name}' is not ready: {reason}", self.name)
-        if self._queue.full:
-            raise QueueFull(
-                f"model '{self.name}' has {len(self._queue)} requests waiting, which is its limit",
-                self.name,
-                self._retry_after(),
-            )
         loop = asyncio.get_running_loop()
         job = Job(request, loop)
+        refusal = self._queue.refusal(job)
+        if refusal is not None:
+            raise QueueFull(f"model '{self.name}': {refusal}", self.name, self._retry_after())
         if self.policy.client_timeout:
             job.deadline_timer = loop.call_later(self.policy.client_timeout, self._expire, job)
         self._queue.push(job)
@@ -273,6 +273,7 @@ class ServedModel:
         self._failed_starts = 0
         now = asyncio.get_running_loop().time()
         for job, result in zip(batch.jobs, message.results):
+            self._queue.done(job)
             if result is None:
                 continue
             self._measure(now - job.arrived)
@@ -296,7 +297,9 @@ class ServedModel:
             self.failure = reason
             self._settled.set()
         for position, batch in reversed(list(enumerate(batches))):
-            self._recover(batch, was_running=position == 0, worker=worker, reason=reason)
+            was_running = position == 0 or self.policy.continuous
+            self._recover(batch, was_running=was_running, worker=worker, reason=reason)
+        self._queue.worker_lost(worker.number)
         self._restart_later()
 
     # private
@@ -329,6 +332,7 @@ class ServedModel:
             limit_max_image_pixels=self.options.limit_max_image_pixels,
             max_response_size=self.options.max_response_size,
             service_envelope=self.options.service_envelope,
+            continuous=self.policy.continuous,
         )
         await worker.start(load, self.policy.startup_timeout, self.policy.response_timeout)
 
@@ -377,11 +381,14 @@ class ServedModel:
             if was_running and worker.timed_out:
                 limit = self.policy.response_timeout
                 job.fail(ResponseTimeout(f"model '{self.name}' did not answer within {limit:g} s"))
-            elif job.may_run_again:
+            elif job.may_run_again and not (was_running and self.policy.sequences):
                 job.state = JobState.QUEUED
                 again.append(job)
             else:
-                job.fail(WorkerDied(f"the worker of model '{self.name}' died during the request: it {reason}"))
+                self._queue.done(job)
+                job.fail(
+                    WorkerDied(f"the worker of model '{self.name}' died during the request: it {reason}")
+                )
         self._queue.push_front(again)
 
     def _fail_waiting(self, error: PredictorError) -> None:
@@ -410,30 +417,34 @@ class ServedModel:
         if self._delay_timer is not None:
             self._delay_timer.cancel()
             self._delay_timer = None
-        policy = self.policy
-        while True:
-            worker = self._next_worker()
-            if worker is None:
-                return
-            ready_at = self._queue.ready_at(policy.batch_size, policy.max_batch_delay)
-            if ready_at is None or worker.inflight and len(self._queue) < policy.batch_size:
-                return
-            loop = asyncio.get_running_loop()
-            if ready_at > loop.time():
-                self._delay_timer = loop.call_at(ready_at, self._dispatch)
-                return
-            jobs = self._queue.take(policy.batch_size)
-            for job in jobs:
-                job.state = JobState.SENT
-            worker.send(SentBatch(next(self._batch_ids), jobs))
+        for held in range(self._capacity):
+            for worker in self.workers:
+                if worker.alive and len(worker.inflight) == held and not self._offer(worker):
+                    break
 
-    def _next_worker(self) -> WorkerProcess | None:
-        """Return the live worker that holds least, None when all hold as much as they may."""
-        candidates = [worker for worker in self.workers if worker.alive]
-        worker = min(candidates, key=lambda worker: len(worker.inflight), default=None)
-        if worker is None or len(worker.inflight) > self.policy.prefetch:
-            return None
-        return worker
+    def _offer(self, worker: WorkerProcess) -> bool:
+        """Give a worker the next batch if it may leave now; returns whether anything is left to offer."""
+        size = 1 if self.policy.continuous else self.policy.batch_size
+        delay = 0.0 if self.policy.continuous else self.policy.max_batch_delay
+        ready_at = self._queue.ready_at(size, delay, worker.number)
+        if ready_at is None or worker.inflight and len(self._queue) < size:
+            return len(self._queue) > 0
+        loop = asyncio.get_running_loop()
+        if ready_at > loop.time():
+            self._delay_timer = self._delay_timer or loop.call_at(ready_at, self._dispatch)
+            return True
+        jobs = self._queue.take(size, worker.number)
+        for job in jobs:
+            job.state = JobState.SENT
+        worker.send(SentBatch(next(self._batch_ids), jobs))
+        return len(self._queue) > 0
+
+    @property
+    def _capacity(self) -> int:
+        """Batches that one worker may hold."""
+        if self.policy.continuous:
+            return self.policy.batch_size
+        return 1 if self.policy.sequences else 1 + self.policy.prefetch
 
     def _measure(self, seconds: float) -> None:
         self._seconds_per_job += 0.1 * (seconds - self._seconds_per_job)
@@ -441,4 +452,3 @@ class ServedModel:
     def _retry_after(self) -> int:
         """Return the seconds after which a refused client may find a place, at least 1."""
         return max(1, min(30, math.ceil(self._seconds_per_job)))
-

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from predictor.serving.sequences import SequencePolicy
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingPolicy:
@@ -23,6 +25,9 @@ class ServingPolicy:
         prefetch: batches that a busy worker is given ahead, so that it never waits for the front end.
         gpu_ids: CUDA devices, used in turn; empty for the CPU.
         threads: torch's intra-op threads in each worker; 0 leaves torch's choice.
+        continuous: the worker keeps `batch_size` requests alive and calls the handler with all of them
+            again and again, each until its stopping criterion says so.
+        sequences: limits of a stateful model; None for others.
     """
 
     min_workers: int = 1
@@ -37,6 +42,8 @@ class ServingPolicy:
     prefetch: int = 1
     gpu_ids: tuple[int, ...] = ()
     threads: int = 0
+    continuous: bool = False
+    sequences: SequencePolicy | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that no server can keep.

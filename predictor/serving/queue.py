@@ -4,7 +4,43 @@ from __future__ import annotations
 
 from collections import deque
 
+from typing import Protocol
+
 from predictor.serving.job import Group, Job
+
+
+class Queue(Protocol):
+    """What a model asks of its queue; `worker` is the number of the worker a batch is for."""
+
+    def __len__(self) -> int:
+        """Return the number of waiting jobs."""
+
+    def refusal(self, job: Job) -> str | None:
+        """Return why `job` cannot be queued, None when it can."""
+
+    def push(self, job: Job) -> None:
+        """Add a new job."""
+
+    def push_front(self, jobs: list[Job]) -> None:
+        """Put jobs that a worker did not finish back to the head."""
+
+    def discard(self, job: Job) -> None:
+        """Remove a job that must not be started any more."""
+
+    def ready_at(self, batch_size: int, delay: float, worker: int) -> float | None:
+        """Return the loop time at which the next batch may leave, None when nothing waits."""
+
+    def take(self, batch_size: int, worker: int) -> list[Job]:
+        """Remove and return the next batch."""
+
+    def done(self, job: Job) -> None:
+        """Note that a job that was taken has been answered."""
+
+    def worker_lost(self, worker: int) -> None:
+        """Note that a worker has died."""
+
+    def drain(self) -> list[Job]:
+        """Remove and return everything that waits."""
 
 
 class JobQueue:
@@ -23,10 +59,9 @@ class JobQueue:
         """Return the number of waiting jobs."""
         return self._count
 
-    @property
-    def full(self) -> bool:
-        """Whether a new job must be refused."""
-        return self._count >= self.limit
+    def refusal(self, job: Job) -> str | None:
+        """Return why `job` cannot be queued, None when it can."""
+        return f"{self._count} requests wait, which is the limit" if self._count >= self.limit else None
 
     def push(self, job: Job) -> None:
         """Add a new job at the end of its group."""
@@ -49,7 +84,7 @@ class JobQueue:
             jobs.remove(job)
             self._count -= 1
 
-    def ready_at(self, batch_size: int, delay: float) -> float | None:
+    def ready_at(self, batch_size: int, delay: float, worker: int = 0) -> float | None:
         """Return the loop time at which the next batch may leave, None when nothing waits.
 
         A batch may leave when it is full, or `delay` seconds after its first job arrived, or at once
@@ -62,7 +97,7 @@ class JobQueue:
             return jobs[0].arrived
         return jobs[0].arrived + delay
 
-    def take(self, batch_size: int) -> list[Job]:
+    def take(self, batch_size: int, worker: int = 0) -> list[Job]:
         """Remove and return the next batch, empty when nothing waits.
 
         A job that was running when a worker died travels alone, so that a request that kills its
@@ -76,6 +111,12 @@ class JobQueue:
             batch.append(jobs.popleft())
         self._count -= len(batch)
         return batch
+
+    def done(self, job: Job) -> None:
+        """Do nothing: these jobs have no successors."""
+
+    def worker_lost(self, worker: int) -> None:
+        """Do nothing: any worker can run any job."""
 
     def drain(self) -> list[Job]:
         """Remove and return everything."""

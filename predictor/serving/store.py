@@ -12,6 +12,7 @@ from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.serving.devices import visible_gpus
 from predictor.serving.policy import ServingPolicy
+from predictor.serving.sequences import SequencePolicy
 from predictor.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,18 @@ def resolve_policy(config: ModelConfig, settings: Settings, models: int) -> Serv
         client_timeout=(config.client_timeout or 0) / 1000,
         gpu_ids=gpus,
         threads=settings.threads or _share_of_cores(min_workers * models),
+        continuous=bool(config.continuous_batching),
+        sequences=_sequences(config),
+    )
+
+
+def _sequences(config: ModelConfig) -> SequencePolicy | None:
+    if not config.sequence_batching:
+        return None
+    return SequencePolicy(
+        max_sequences=config.max_num_sequence or 1,
+        queue_size=config.max_sequence_job_queue_size or 1,
+        max_idle=(config.sequence_max_idle or config.sequence_timeout or 0) / 1000,
     )
 
 

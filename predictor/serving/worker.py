@@ -35,7 +35,8 @@ _PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 # Neither the current directory nor the model's folder may shadow this package or the standard library
 # before the worker's own modules are imported: a model's folder may well hold a `predictor.py`.
 _BOOTSTRAP = (
-    f"import sys; sys.path[:1] = []; sys.path.append({str(_PACKAGE_ROOT)!r}); "
+    f"import sys; sys.path[:1] = [{str(_PACKAGE_ROOT / 'predictor' / 'compat')!r}]; "
+    f"sys.path.append({str(_PACKAGE_ROOT)!r}); "
     "from predictor.runtime.worker import main; main()"
 )
 
@@ -152,7 +153,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def cancel(self, job: Job) -> None:
         """Ask that a job that was sent is skipped if it has not started."""
-        for batch in list(self.inflight)[1:]:
+        for batch in self.inflight:
             if job in batch.jobs:
                 self._write(Cancel(batch.id, [batch.jobs.index(job)]))
 
@@ -211,7 +212,8 @@ class WorkerProcess(asyncio.Protocol):
 
     def _receive(self, message: FromWorker) -> None:
         if isinstance(message, Results):
-            batch = self.inflight.popleft()
+            batch = self._sent(message.batch_id)
+            self.inflight.remove(batch)
             if self.inflight:
                 self._restart_timer()
             else:
@@ -220,9 +222,8 @@ class WorkerProcess(asyncio.Protocol):
                     self.state = WorkerState.READY
             self.owner.worker_answered(self, batch, message)
         elif isinstance(message, Chunk):
-            if self.inflight:
-                self.inflight[0].jobs[message.position].chunk(message.result)
-                self._restart_timer()
+            self._sent(message.batch_id).jobs[message.position].chunk(message.result)
+            self._restart_timer()
         elif isinstance(message, Loaded):
             self._stop_timer()
             self.loaded = message
@@ -231,6 +232,10 @@ class WorkerProcess(asyncio.Protocol):
             self.owner.worker_loaded(self, message)
         else:
             self.load_error = message
+
+    def _sent(self, batch_id: int) -> SentBatch:
+        """Return the batch in flight with this id: the first, unless the model batches continuously."""
+        return next(batch for batch in self.inflight if batch.id == batch_id)
 
     def _write(self, message: msgspec.Struct) -> None:
         if self._transport is not None and not self._transport.is_closing():

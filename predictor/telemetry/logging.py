@@ -91,7 +91,9 @@ class AccessLog:
             )
         else:
             clock = time.strftime("%H:%M:%S", time.localtime(now))
-            line = f"{clock} {status} {method} {_printable(path)} {seconds * 1000:.1f} ms {client} {request_id}"
+            line = (
+                f"{clock} {status} {method} {_printable(path)} {seconds * 1000:.1f} ms {client} {request_id}"
+            )
         self._lines.append(line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)

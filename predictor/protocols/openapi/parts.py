@@ -12,13 +12,15 @@ BINARY: Json = {"type": "string", "format": "binary"}
 TEXT: Json = {"type": "string"}
 ANYTHING: Json = {}
 
+_MESSAGE: Json = {"type": "string", "description": "What went wrong."}
+
 
 def document(title: str, version: str, paths: Json, description: str = "") -> Json:
     """Return a whole document; `paths` maps each path to its operations by method."""
     info = {"title": title, "version": version}
     if description:
         info["description"] = description
-    return {"openapi": OPENAPI_VERSION, "info": info, "paths": paths}
+    return {"openapi": OPENAPI_VERSION, "info": info, "paths": paths, "components": {"schemas": _ERRORS}}
 
 
 def operation(
@@ -103,16 +105,19 @@ def json_answer(description: str, schema: Json) -> Json:
     return answer(description, {"application/json": schema})
 
 
-TORCHSERVE_ERROR = obj(
-    {
-        "code": {"type": "integer", "description": "HTTP status."},
-        "type": {"type": "string", "description": "Kind of the error, by TorchServe's name."},
-        "message": {"type": "string", "description": "What went wrong."},
-    }
-)
-KSERVE_ERROR = obj({"error": {"type": "string", "description": "What went wrong."}})
-NAMED_ERROR = obj({"detail": {"type": "string", "description": "What went wrong."}})
-
+# One schema for each form of error body, shared by all operations so that generated clients share a class.
+_ERRORS = {
+    "TorchServeError": obj(
+        {
+            "code": {"type": "integer", "description": "HTTP status."},
+            "type": {"type": "string", "description": "Kind of the error, by TorchServe's name."},
+            "message": _MESSAGE,
+        }
+    ),
+    "KServeError": obj({"error": _MESSAGE}),
+    "NamedError": obj({"detail": _MESSAGE}),
+}
+TORCHSERVE_ERROR, KSERVE_ERROR, NAMED_ERROR = ({"$ref": f"#/components/schemas/{name}"} for name in _ERRORS)
 _MEANINGS = {
     "400": "The request cannot be used; the message names what is wrong with it.",
     "404": "There is no such model, or not in this version.",
