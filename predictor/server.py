@@ -197,6 +197,8 @@ def _serve_store(settings: Settings, store: OpenedStore, listener: socket.socket
         "predictor %s: loading %s", __version__, ", ".join(archive.name for archive in store.archives)
     )
     registry = build_registry(settings, store)
+    if not registry.names():
+        return _EXIT_FAILURE
     server = PredictorServer(settings, registry, listener)
     for model in registry.models():
         server.register_model(TorchModel(model))
@@ -207,8 +209,7 @@ def _serve_store(settings: Settings, store: OpenedStore, listener: socket.socket
 def build_registry(settings: Settings, store: OpenedStore) -> Registry:
     """Put the opened archives under their names and versions, ready to be started.
 
-    Raises:
-        ValueError: a model's numbers contradict each other; the text names the model.
+    A model whose numbers contradict each other is reported and left out.
     """
     registry = Registry()
     options = WorkerOptions(
@@ -221,7 +222,8 @@ def build_registry(settings: Settings, store: OpenedStore) -> Registry:
         try:
             policy = resolve_policy(archive.config, settings, len(store.archives))
         except ValueError as error:
-            raise ValueError(f"model '{archive.name}': {error}") from error
+            logger.error("model %s is not served: %s", archive.name, error)
+            continue
         registry.add(ServedModel(archive, policy, options))
     if settings.model_name and len(registry.names()) == 1:
         registry.alias(settings.model_name, registry.names()[0])

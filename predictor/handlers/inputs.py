@@ -7,7 +7,6 @@ where that loses nothing, and the rank of a value tells one example from a batch
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +40,8 @@ def parse_specs(section: Any, key: str) -> tuple[TensorSpec, ...]:
             raise SignatureError(f"signature.{key}[{position}]: {error}") from error
         if spec.kind not in _KINDS:
             raise SignatureError(f"signature.{key}[{position}].kind must be one of {', '.join(_KINDS)}")
-        if spec.kind == "tensor" and spec.dtype != "string":
+        # An output may be text without further ado; what comes in has to say how it is read.
+        if spec.kind == "tensor" and not (key == "outputs" and spec.dtype == "string"):
             _dtype(spec, f"signature.{key}[{position}].dtype")
         specs.append(spec)
     return tuple(specs)
@@ -63,7 +63,9 @@ def numbers(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
     target = _dtype(spec, spec.name)
     if array.dtype == object or array.dtype.kind not in "iufb":
         raise InvalidInput(f"Invalid input type for '{spec.name}': expected numbers of type {spec.dtype}")
-    if array.size and (array.dtype.kind == "b") != (target.kind == "b"):
+    # numpy turns a boolean among numbers into a number, which the client did not mean.
+    mixed = array.dtype.kind != "b" and not isinstance(value, np.ndarray) and _holds_boolean(value)
+    if array.size and (mixed or (array.dtype.kind == "b") != (target.kind == "b")):
         raise InvalidInput(
             f"Invalid input type for '{spec.name}': expected {spec.dtype}, got booleans or numbers"
         )
@@ -76,8 +78,10 @@ def one_or_batch(spec: TensorSpec, value: Any) -> bool:
     Raises:
         InvalidInput: the rank fits neither.
     """
-    if spec.kind == "text" or spec.dtype == "string":
-        return isinstance(value, (str, bytes))
+    if spec.kind == "text":
+        if not isinstance(value, (str, list)):
+            raise InvalidInput(f"Invalid input type for '{spec.name}': expected string")
+        return isinstance(value, str)
     if spec.kind == "image" and isinstance(value, (str, bytes, bytearray)):
         return True
     if spec.kind == "image" and isinstance(value, list) and value and isinstance(value[0], (str, bytes)):
@@ -157,7 +161,7 @@ def from_base64(spec: TensorSpec, text: str) -> bytes:
         text = text.partition(",")[2]
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise InvalidInput(f"Invalid input for '{spec.name}': not base64 ({error})") from error
 
 
@@ -175,11 +179,21 @@ def _cast(spec: TensorSpec, array: npt.NDArray[Any], target: np.dtype[Any]) -> n
     if target.kind in "iu":
         if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
             raise InvalidInput(f"Invalid input for '{spec.name}': {spec.dtype} needs whole numbers")
+        # As Python integers, because the limits of int64 are not exact as floats.
         limits = np.iinfo(target)
-        if array.size and (array.min() < limits.min or array.max() > limits.max):
+        if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
             raise InvalidInput(f"Invalid input for '{spec.name}': out of the range of {spec.dtype}")
     with np.errstate(over="ignore"):
-        return array.astype(target, copy=False)
+        cast = array.astype(target, copy=False)
+    if target.kind == "f" and (np.isinf(cast) & np.isfinite(array)).any():
+        raise InvalidInput(f"Invalid input for '{spec.name}': out of the range of {spec.dtype}")
+    return cast
+
+
+def _holds_boolean(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_boolean(item) for item in value)
+    return isinstance(value, bool)
 
 
 def _depth(value: Any) -> int:

@@ -21,7 +21,13 @@ MAX_HEAD_BYTES = 64 * 1024
 # How long a client that is still sending a refused body is listened to, so that it can read the refusal.
 _LINGER_SECONDS = 2.0
 _PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
-_PHRASES[413] = "Request Entity Too Large"  # the name that TorchServe and most proxies use
+# The names that TorchServe's clients see, whatever this version of Python calls them.
+_PHRASES.update(
+    {413: "Request Entity Too Large", 414: "Request-URI Too Long", 416: "Requested Range Not Satisfiable"}
+)
+_PHRASES[422] = "Unprocessable Entity"
+del _PHRASES[418]
+_KINDS = {1: "Informational", 2: "Success", 3: "Redirection", 4: "Client Error", 5: "Server Error"}
 _INVALID_MESSAGE = (
     b'{\n  "code": 400,\n  "type": "BadRequestException",\n  "message": "Invalid HTTP message."\n}\n'
 )
@@ -170,10 +176,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _unknown_phrase(status: int) -> str:
-    kind = (
-        "Client Error" if 400 <= status < 500 else "Server Error" if 500 <= status < 600 else "Unknown Status"
-    )
-    return f"{kind} ({status})"
+    return f"{_KINDS.get(status // 100, 'Unknown Status')} ({status})"
 
 
 def _one_line(text: str) -> str:

@@ -8,7 +8,6 @@ exactly its own answers back.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 from collections.abc import Sequence
@@ -155,7 +154,7 @@ def _from_b64(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str):
         try:
             return base64.b64decode(value["b64"], validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidInput(f"'b64' is not base64: {error}") from error
     return value
 

@@ -73,6 +73,8 @@ class Service:
                 decoded.append((position, self.decode(request)))
             except PredictorError as error:
                 results[position] = failure(error)
+            except Exception as error:
+                results[position] = failure(self._translate(error, [request.request_id]))
         self.parts.sent.clear()
         if decoded:
             self._run(requests, decoded, results, send_part)
@@ -149,8 +151,8 @@ class Service:
     def _translate(self, error: BaseException, ids: Sequence[str]) -> PredictorError:
         """Say for the client what the handler's exception means, and for the operator all of it."""
         if type(error).__name__ == "PredictionException":
-            message = str(getattr(error, "message", error))
-            return HandlerStatus(message, int(getattr(error, "error_code", 500)))
+            code = getattr(error, "error_code", 500)
+            return HandlerStatus(str(getattr(error, "message", error)), _status(code, 500))
         logger.error(
             "model %s: the handler failed for %s",
             self.context.model_name,
@@ -174,12 +176,15 @@ class Service:
                 )
         except PredictorError as error:
             return failure(error)
-        chosen = [(name, str(value)) for name, value in processor.get_response_headers().items()]
+        except Exception as error:
+            logger.error("request %s: its answer cannot be sent", request.request_id, exc_info=error)
+            return failure(InvalidOutput("Unsupported model output data type."))
+        chosen = [(_text(name), _text(value)) for name, value in processor.get_response_headers().items()]
         if any(name.lower() == "content-type" for name, _ in chosen):
             headers = []
         return InferenceResult(
-            status=processor.get_response_status_code(),
-            phrase=processor.get_response_status_phrase() or "",
+            status=_status(processor.get_response_status_code(), 200),
+            phrase=_text(processor.get_response_status_phrase() or ""),
             headers=headers + chosen,
             body=body,
         )
@@ -187,7 +192,21 @@ class Service:
 
 def failure(error: PredictorError) -> InferenceResult:
     """Return the answer that carries `error` to the front end."""
-    return InferenceResult(status=error.status, error=type(error).__name__, message=error.message)
+    return InferenceResult(status=error.status, error=type(error).__name__, message=_text(error.message))
+
+
+def _text(value: object) -> str:
+    """Return text that can travel: a lone surrogate, which JSON may smuggle in, cannot."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _status(value: object, default: int) -> int:
+    """Return an HTTP status from what a handler chose, which may be any kind of number or a text."""
+    try:
+        status = int(str(value))
+    except ValueError:
+        return default
+    return status if 100 <= status <= 599 else default
 
 
 def _free_memory() -> None:

@@ -17,6 +17,8 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 
+from PIL import Image
+
 from predictor.handlers.context import Context
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
@@ -156,6 +158,8 @@ def load_service(load: Load) -> tuple[Service, str]:
     sys.path.insert(0, load.directory)
     os.environ["PYTHONPATH"] = os.pathsep.join([load.directory, os.environ.get("PYTHONPATH", "")])
     manifest = load.manifest
+    if not load.limit_max_image_pixels:
+        Image.MAX_IMAGE_PIXELS = None
     context = Context(
         load.model_name,
         load.directory,

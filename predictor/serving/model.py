@@ -381,6 +381,8 @@ class ServedModel:
             if was_running and worker.timed_out:
                 limit = self.policy.response_timeout
                 job.fail(ResponseTimeout(f"model '{self.name}' did not answer within {limit:g} s"))
+            elif self._is_late(job):
+                self._expire_now(job)
             elif job.may_run_again and not (was_running and self.policy.sequences):
                 job.state = JobState.QUEUED
                 again.append(job)
@@ -398,8 +400,15 @@ class ServedModel:
     def _expire(self, job: Job) -> None:
         if job.state is JobState.QUEUED:
             self._queue.discard(job)
-            limit = self.policy.client_timeout
-            job.fail(DeadlineExceeded(f"model '{self.name}': the request waited longer than {limit:g} s"))
+            self._expire_now(job)
+
+    def _expire_now(self, job: Job) -> None:
+        limit = self.policy.client_timeout
+        job.fail(DeadlineExceeded(f"model '{self.name}': the request waited longer than {limit:g} s"))
+
+    def _is_late(self, job: Job) -> bool:
+        age = asyncio.get_running_loop().time() - job.arrived
+        return 0 < self.policy.client_timeout <= age
 
     def _dispatch_soon(self) -> None:
         """Dispatch once the loop has read what other connections have to say: it may fill the batch."""
@@ -427,7 +436,7 @@ class ServedModel:
         size = 1 if self.policy.continuous else self.policy.batch_size
         delay = 0.0 if self.policy.continuous else self.policy.max_batch_delay
         ready_at = self._queue.ready_at(size, delay, worker.number)
-        if ready_at is None or worker.inflight and len(self._queue) < size:
+        if ready_at is None or (worker.inflight and self._queue.next_size(size, worker.number) < size):
             return len(self._queue) > 0
         loop = asyncio.get_running_loop()
         if ready_at > loop.time():

@@ -33,6 +33,9 @@ class Queue(Protocol):
     def take(self, batch_size: int, worker: int) -> list[Job]:
         """Remove and return the next batch."""
 
+    def next_size(self, batch_size: int, worker: int) -> int:
+        """Return how many jobs `take` would return."""
+
     def done(self, job: Job) -> None:
         """Note that a job that was taken has been answered."""
 
@@ -111,6 +114,13 @@ class JobQueue:
             batch.append(jobs.popleft())
         self._count -= len(batch)
         return batch
+
+    def next_size(self, batch_size: int, worker: int = 0) -> int:
+        """Return how many jobs `take` would return, at most (one that is tried again travels alone)."""
+        jobs = self._oldest()
+        if not jobs:
+            return 0
+        return 1 if jobs[0].deaths else min(batch_size, len(jobs))
 
     def done(self, job: Job) -> None:
         """Do nothing: these jobs have no successors."""

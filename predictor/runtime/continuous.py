@@ -1,0 +1,96 @@
+"""Continuous batching: the handler is called again and again with the requests that are alive.
+
+TorchServe's `continuousBatching`: after each call a request ends when the criterion that the handler
+put into `context.stopping_criteria` says so about its answer; until then each answer is one part of the
+response. New requests join between two calls.
+"""
+
+from __future__ import annotations
+
+from predictor.errors import InvalidInput, PredictorError
+from predictor.ipc.messages import Batch, Cancel, Chunk, Envelope, InferenceResult, Results
+from predictor.runtime.envelopes import Decoded
+from predictor.runtime.parts import STREAM_HEADER, join_parts
+from predictor.runtime.service import Service, failure
+
+
+class _Live:
+    """A request between two calls of the handler."""
+
+    __slots__ = ("answers", "batch", "decoded")
+
+    def __init__(self, batch: Batch, decoded: Decoded) -> None:
+        self.batch = batch
+        self.decoded = decoded
+        self.answers: list[object] = []
+
+
+class ContinuousBatcher:
+    """Keeps requests alive until they are done; each comes as a batch of one."""
+
+    def __init__(self, service: Service) -> None:
+        """Call the handler of `service`."""
+        self._service = service
+        self._live: list[_Live] = []
+
+    def __bool__(self) -> bool:
+        """Return whether there is a request to go on with."""
+        return bool(self._live)
+
+    def add(self, batch: Batch) -> Results | None:
+        """Let a request join; returns its answer if it cannot be decoded."""
+        try:
+            decoded = self._service.decode(batch.requests[0])
+            if len(decoded.rows) != 1:
+                raise InvalidInput("this model takes one instance in a request (continuousBatching)")
+            self._live.append(_Live(batch, decoded))
+        except PredictorError as error:
+            return Results(batch.id, [failure(error)])
+        return None
+
+    def cancel(self, message: Cancel) -> Results | None:
+        """Drop a request whose client has gone."""
+        for live in self._live:
+            if live.batch.id == message.batch_id:
+                self._live.remove(live)
+                return Results(message.batch_id, [None])
+        return None
+
+    def step(self) -> list[Chunk | Results]:
+        """Call the handler once with every live request; returns what each of them gets."""
+        requests = [live.batch.requests[0] for live in self._live]
+        decoded = [(position, live.decoded) for position, live in enumerate(self._live)]
+        try:
+            answers, processors = self._service.call(requests, decoded, lambda position, part: None)
+        except PredictorError as error:
+            failed = [Results(live.batch.id, [failure(error)]) for live in self._live]
+            self._live.clear()
+            return list(failed)
+        messages: list[Chunk | Results] = []
+        alive: list[_Live] = []
+        for position, live in enumerate(self._live):
+            streams = requests[position].envelope is Envelope.TORCHSERVE
+            live.answers = [answers[position]] if streams else [*live.answers, answers[position]]
+            done = self._is_done(position, answers[position])
+            if not done:
+                alive.append(live)
+            if done or streams:
+                answer = join_parts(live.answers)
+                result = self._service.result(
+                    requests[position], live.decoded, [answer], processors[position]
+                )
+                messages.append(_message(live.batch.id, result, done))
+        self._live = alive
+        return messages
+
+    def _is_done(self, position: int, answer: object) -> bool:
+        criteria = self._service.context.stopping_criteria or {}
+        criterion = criteria.get(position)
+        return criterion is None or bool(criterion(answer))
+
+
+def _message(batch_id: int, result: InferenceResult, done: bool) -> Chunk | Results:
+    if done:
+        return Results(batch_id, [result])
+    result.headers = [*result.headers, STREAM_HEADER]
+    return Chunk(batch_id, 0, result)
