@@ -1,0 +1,1 @@
+"""TorchServe's configuration and command line, read on its users' behalf."""
