@@ -1,0 +1,36 @@
+"""Fixtures and switches for all tests."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+collect_ignore = ["support"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stress: minutes of heavy load; runs only with -m stress")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the heavy tests to those who ask for them."""
+    if "stress" in config.getoption("markexpr"):
+        return
+    heavy = [item for item in items if "stress" in item.keywords]
+    if heavy:
+        config.hook.pytest_deselected(items=heavy)
+        items[:] = [item for item in items if "stress" not in item.keywords]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run `async def` tests on asyncio only, which is what the server runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def linux() -> None:
+    """Skip where there is no /proc to look at processes with."""
+    if sys.platform != "linux":
+        pytest.skip("looks at processes through /proc")

@@ -1,0 +1,33 @@
+"""One server for all tests that only ask it questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.models import link_sample, make_model
+from support.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with `probe` (batch size 1, versions 1.0 and 2.0), `batcher` (16), `plain` and `wine`."""
+    store = tmp_path_factory.mktemp("store")
+    make_model(store, "probe", maxRetryTimeoutInSec=60)
+    make_model(store, "probe", version="2.0", folder="probe_v2")
+    make_model(store, "batcher", batchSize=16, maxBatchDelay=300)
+    make_model(store, "plain", "module_level")
+    link_sample(store, "wine")
+    with Server(store, "--max-response-size", "2000000") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the sample models that are trained: `digits`, `wine`, `docstrings`."""
+    store = tmp_path_factory.mktemp("samples")
+    missing = [name for name in ("digits", "wine", "docstrings") if not link_sample(store, name)]
+    if missing:
+        pytest.skip(f"no trained weights for {', '.join(missing)}")
+    with Server(store, "--model-name", "ignored") as running:
+        yield running
