@@ -23,7 +23,7 @@ from model_store.digits.model import DigitNet
 from model_store.digits.transform import to_tensor
 
 SEED = 7
-EPOCHS = 40
+EPOCHS = 60
 BATCH = 64
 HELD_OUT = 360
 PEAK_RATE = 3e-3

@@ -15,7 +15,7 @@ SIZE = 28
 BOX = 20
 """Longest side of the digit in it; the rest is margin, which shifts of the convolutions need."""
 LARGEST_SIDE = 256
-"""Larger pictures are first reduced to this, which averages specks away; a digit needs two dozen pixels."""
+"""Larger pictures are first reduced to this, which thins out noise; a digit needs two dozen pixels."""
 FAINTEST_INK = 0.06
 """A picture whose strongest contrast (0 to 1) is below this is blank paper."""
 NOISE_FLOOR = 0.2

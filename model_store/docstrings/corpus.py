@@ -46,8 +46,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
 """Topic -> the modules and packages whose docstrings stand for it; a name covers what lies below it."""
 
 COMPILED = frozenset({
-    "_thread", "_queue", "_asyncio", "posix", "_io", "_bz2", "_lzma", "zlib", "mmap", "_socket", "_ssl", "math",
-    "cmath", "_random", "time",
+    "_thread", "_queue", "_asyncio", "posix", "_io", "_bz2", "_lzma", "zlib", "mmap", "_socket", "_ssl",
+    "math", "cmath", "_random", "time",
 })  # fmt: skip
 """The modules of TOPICS that are imported rather than read."""
 
