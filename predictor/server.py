@@ -27,9 +27,9 @@ from predictor.http.application import Application
 from predictor.http.connection import Connection
 from predictor.model import TorchModel
 from predictor.protocols.routes import find_protocol
-from predictor.serving.model import ServedModel, WorkerOptions
 from predictor.serving.registry import Registry
-from predictor.serving.store import OpenedStore, open_store, resolve_policy
+from predictor.serving.reload import Fingerprint, fingerprint, reload
+from predictor.serving.store import ModelStore
 from predictor.settings import Settings
 from predictor.startup import describe_start
 from predictor.telemetry.logging import AccessLog, configure_logging
@@ -61,8 +61,10 @@ class _HttpServer(uvicorn.Server):
 class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no type information
     """KServe's ModelServer over our registry, routes and life cycle."""
 
-    def __init__(self, settings: Settings, registry: Registry, listener: socket.socket) -> None:
-        """Prepare to serve `registry` on `listener`, a bound socket."""
+    def __init__(
+        self, settings: Settings, store: ModelStore, registry: Registry, listener: socket.socket
+    ) -> None:
+        """Prepare to serve `registry`, the models of `store`, on `listener`, a bound socket."""
         # Without a handler of its own, kserve would install its log format over ours.
         logging.getLogger("kserve").addHandler(logging.NullHandler())
         super().__init__(
@@ -75,6 +77,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         )
         self.settings = settings
         self.registry = registry
+        self._store = store
+        self._known: dict[Path, Fingerprint] = {
+            model.archive.source: fingerprint(model.archive.source) for model in registry.models()
+        }
+        self._reloading: asyncio.Task[None] | None = None
         self._listener = listener
         self._stop = asyncio.Event()
         self._signals = 0
@@ -115,11 +122,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        self._register_models()
         http = asyncio.ensure_future(self._rest_server.start())
         for unused in self.servers:
             unused.close()
-        await asyncio.gather(*(model.start() for model in self.registry.models()))
-        starting = asyncio.ensure_future(self._announce())
+        starting = asyncio.ensure_future(self._start_models())
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([http, stopping], return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
@@ -128,13 +136,37 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._access_log is not None:
             self._access_log.flush()
 
-    async def _announce(self) -> None:
-        """Wait until every model is loaded or has failed, and say what is served."""
+    async def _start_models(self) -> None:
+        """Start every model, wait until each is loaded or has failed, and say what is served."""
+        await asyncio.gather(*(model.start() for model in self.registry.models()))
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
         host, port = self._listener.getsockname()[:2]
         for line in describe_start(self.registry, host, port):
             logger.info(line)
+
+    def _register_models(self) -> None:
+        """Bring KServe's repository in line with our registry."""
+        for name in list(self.registered_models.get_models()):
+            self.registered_models.unload(name)
+        for name in self.registry.names():
+            self.register_model(TorchModel(self.registry.get(name)))
+
+    def _on_reload(self) -> None:
+        """SIGHUP: look at the model store again, unless that is being done or the server stops."""
+        if self.registry.started and self.registry.accepting and self._reloading is None:
+            self._reloading = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        logger.info("SIGHUP: reading the model store again")
+        try:
+            opened = await asyncio.to_thread(self._store.open)
+            for problem in opened.problems:
+                logger.error(problem)
+            await reload(self.registry, opened.archives, self._store.make, self._known)
+            self._register_models()
+        finally:
+            self._reloading = None
 
     def _on_signal(self, number: int) -> None:
         """Begin to drain; a second signal stops without waiting."""
@@ -167,6 +199,7 @@ def serve(settings: Settings, unknown_flags: list[str]) -> int:
     """Run the server until it is told to stop; returns the exit status of the process.
 
     Args:
+        settings: all of them, resolved.
         unknown_flags: what the command line held besides settings; reported and ignored.
     """
     configure_logging(_log_format(settings), settings.log_level)
@@ -175,59 +208,29 @@ def serve(settings: Settings, unknown_flags: list[str]) -> int:
     if unknown_flags:
         logger.warning("ignoring unknown arguments: %s", " ".join(unknown_flags))
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=2048, reuse_port=False)
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
     except OSError as error:
         logger.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror or error)
         return _EXIT_FAILURE
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
-        return _serve_store(settings, open_store(settings, scratch), listener)
+        return _serve_store(settings, ModelStore(settings, scratch), listener)
     finally:
         listener.close()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _serve_store(settings: Settings, store: OpenedStore, listener: socket.socket) -> int:
-    for problem in store.problems:
+def _serve_store(settings: Settings, store: ModelStore, listener: socket.socket) -> int:
+    opened = store.open()
+    for problem in opened.problems:
         logger.error(problem)
-    if not store.archives:
+    registry = store.registry(opened.archives)
+    if not registry.names():
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
-    logger.info(
-        "predictor %s: loading %s", __version__, ", ".join(archive.name for archive in store.archives)
-    )
-    registry = build_registry(settings, store)
-    if not registry.names():
-        return _EXIT_FAILURE
-    server = PredictorServer(settings, registry, listener)
-    for model in registry.models():
-        server.register_model(TorchModel(model))
-    server.start([])
+    logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()))
+    PredictorServer(settings, store, registry, listener).start([])
     return _EXIT_OK
-
-
-def build_registry(settings: Settings, store: OpenedStore) -> Registry:
-    """Put the opened archives under their names and versions, ready to be started.
-
-    A model whose numbers contradict each other is reported and left out.
-    """
-    registry = Registry()
-    options = WorkerOptions(
-        decode_input=settings.decode_input,
-        limit_max_image_pixels=settings.limit_max_image_pixels,
-        max_response_size=settings.max_response_size,
-        stop_grace=settings.grace_period,
-    )
-    for archive in store.archives:
-        try:
-            policy = resolve_policy(archive.config, settings, len(store.archives))
-        except ValueError as error:
-            logger.error("model %s is not served: %s", archive.name, error)
-            continue
-        registry.add(ServedModel(archive, policy, options))
-    if settings.model_name and len(registry.names()) == 1:
-        registry.alias(settings.model_name, registry.names()[0])
-    return registry
 
 
 def _log_format(settings: Settings) -> str:

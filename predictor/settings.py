@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     max_retry_timeout: float = setting(
         300, "Serving", "Seconds of restarts before a model that keeps dying is given up.", ge=0
     )
+    service_envelope: str = setting(
+        "", "Serving", "TorchServe's envelope for its own routes: body, json, kserve or kservev2."
+    )
+    install_py_dep_per_model: bool = setting(
+        False, "Serving", "Install the requirements.txt of archives, each into a folder of its own."
+    )
     decode_input: bool = setting(
         True, "Serving", "Decode JSON and text bodies for handlers, as TorchServe does."
     )

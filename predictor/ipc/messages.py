@@ -125,6 +125,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
         threads: intra-op threads for torch, 0 to leave torch's own choice.
         max_response_size: bytes.
         service_envelope: TorchServe's envelope for its own routes, "" for none.
+        extra_paths: folders whose packages the handler may import, after the model's own.
         continuous: each batch is one request, which stays alive until its stopping criterion is met.
     """
 
@@ -141,6 +142,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     max_response_size: int
     service_envelope: str = ""
     continuous: bool = False
+    extra_paths: list[str] = []
 
 
 class Batch(msgspec.Struct, tag=True, array_like=True):

@@ -155,8 +155,9 @@ def load_service(load: Load) -> tuple[Service, str]:
     """
     device = choose_device(load.gpu_id, load.threads)
     os.chdir(load.directory)
-    sys.path.insert(0, load.directory)
-    os.environ["PYTHONPATH"] = os.pathsep.join([load.directory, os.environ.get("PYTHONPATH", "")])
+    paths = [load.directory, *load.extra_paths]
+    sys.path[:0] = paths
+    os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     manifest = load.manifest
     if not load.limit_max_image_pixels:
         Image.MAX_IMAGE_PIXELS = None

@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from predictor.archives.archive import ModelArchive
 from predictor.errors import (
@@ -22,6 +23,7 @@ from predictor.errors import (
     error_from_worker,
 )
 from predictor.ipc.messages import InferenceRequest, InferenceResult, Load, Loaded, ModelInfo, Results
+from predictor.serving.dependencies import DependencyError, install_requirements
 from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.queue import JobQueue, Queue
@@ -57,6 +59,8 @@ class WorkerOptions:
         max_response_size: bytes.
         service_envelope: TorchServe's global envelope, "" for none.
         stop_grace: seconds a worker may take to finish what it holds when it is stopped.
+        requirements: folder below which the requirements.txt of archives are installed; None leaves
+            them alone.
     """
 
     decode_input: bool = True
@@ -64,6 +68,7 @@ class WorkerOptions:
     max_response_size: int = 6_553_500
     service_envelope: str = ""
     stop_grace: float = 30.0
+    requirements: Path | None = None
 
 
 class ServedModel:
@@ -88,6 +93,7 @@ class ServedModel:
         self._queue: Queue = (
             SequenceQueue(policy.sequences) if policy.sequences else JobQueue(policy.queue_size)
         )
+        self._extra_paths: list[str] = []
         self._stopping = False
         self._gave_up = False
         self._failed_starts = 0
@@ -150,8 +156,13 @@ class ServedModel:
     # life
 
     async def start(self) -> None:
-        """Start `min_workers` workers; returns before they have loaded (see `settled`)."""
+        """Start `min_workers` workers; returns before they have loaded (see `settled`).
+
+        The archive's requirements are installed first, where that is allowed.
+        """
         self._short_since = asyncio.get_running_loop().time() if self.policy.min_workers else None
+        if self.options.requirements is not None:
+            await self._install_requirements(self.options.requirements)
         for _ in range(self.policy.min_workers):
             await self._start_worker()
 
@@ -313,6 +324,17 @@ class ServedModel:
     def _can_still_answer(self) -> bool:
         return any(worker.state is not WorkerState.DEAD for worker in self.workers) or bool(self._tasks)
 
+    async def _install_requirements(self, folder: Path) -> None:
+        try:
+            installed = await install_requirements(self.archive, folder)
+        except DependencyError as error:
+            # The handler may still work: TorchServe, too, leaves that to the import that fails.
+            logger.error("model %s %s: %s", self.name, self.version, error)
+            return
+        if installed is not None:
+            logger.info("model %s %s: its requirements are installed", self.name, self.version)
+            self._extra_paths = [str(installed)]
+
     async def _start_worker(self) -> None:
         number = next(self._worker_numbers)
         worker = WorkerProcess(self, number)
@@ -333,6 +355,7 @@ class ServedModel:
             max_response_size=self.options.max_response_size,
             service_envelope=self.options.service_envelope,
             continuous=self.policy.continuous,
+            extra_paths=self._extra_paths,
         )
         await worker.start(load, self.policy.startup_timeout, self.policy.response_timeout)
 

@@ -24,11 +24,26 @@ class Registry:
         self.accepting = True
         self.started = False
 
-    def add(self, model: ServedModel, *, default: bool = False) -> None:
-        """Serve `model` under its name and version; a version that is there already is replaced."""
-        self._versions.setdefault(model.name, {})[model.version] = model
+    def add(self, model: ServedModel, *, default: bool = False) -> ServedModel | None:
+        """Serve `model` under its name and version; returns the model that it replaces, if any.
+
+        Requests that the replaced model has accepted stay with it: stop it to let it finish them.
+        """
+        versions = self._versions.setdefault(model.name, {})
+        replaced = versions.get(model.version)
+        versions[model.version] = model
         if default or model.name not in self._defaults:
             self._defaults[model.name] = model.version
+        return replaced
+
+    def remove(self, model: ServedModel) -> None:
+        """Stop sending requests to `model`; the newest other version becomes the default if it was."""
+        versions = self._versions[model.name]
+        del versions[model.version]
+        if not versions:
+            del self._versions[model.name], self._defaults[model.name]
+        elif self._defaults[model.name] == model.version:
+            self._defaults[model.name] = list(versions)[-1]
 
     def alias(self, alias: str, name: str) -> None:
         """Let `alias` mean the model `name` too; a model of that very name wins."""

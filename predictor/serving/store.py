@@ -11,7 +11,9 @@ from predictor.archives.archive import ModelArchive, find_archives, is_model_fol
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.serving.devices import visible_gpus
+from predictor.serving.model import ServedModel, WorkerOptions
 from predictor.serving.policy import ServingPolicy
+from predictor.serving.registry import Registry
 from predictor.serving.sequences import SequencePolicy
 from predictor.settings import Settings
 
@@ -26,32 +28,73 @@ class OpenedStore:
     problems: list[str]
 
 
-def open_store(settings: Settings, scratch: Path) -> OpenedStore:
-    """Open the archives that the settings name; one that cannot be opened does not stop the others.
+class ModelStore:
+    """The models that the settings name, on disk and ready to be started.
 
-    Args:
-        scratch: an empty folder to unpack into.
+    Attributes:
+        scratch: folder that archives are unpacked into; the caller removes it in the end.
     """
-    store = settings.model_store
-    try:
-        single = store.is_file() or is_model_folder(store)
-        sources = [store] if single else find_archives(store)
-    except (ArchiveError, OSError) as error:
-        return OpenedStore([], [str(error)])
-    wanted = None if settings.models.strip() in ("", "all") else _names(settings.models)
-    archives, problems = [], []
-    for source in sources:
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        """Look where `settings` say; nothing is read before `open`."""
+        self.scratch = scratch
+        self._settings = settings
+        self._options = WorkerOptions(
+            decode_input=settings.decode_input,
+            limit_max_image_pixels=settings.limit_max_image_pixels,
+            max_response_size=settings.max_response_size,
+            service_envelope=settings.service_envelope,
+            stop_grace=settings.grace_period,
+            requirements=scratch if settings.install_py_dep_per_model else None,
+        )
+        self._count = 1
+
+    def open(self) -> OpenedStore:
+        """Open the archives; one that cannot be opened does not stop the others."""
+        store = self._settings.model_store
         try:
-            archive = open_archive(source, scratch)
-        except ArchiveError as error:
-            problems.append(str(error))
-            continue
-        if wanted is None or archive.name in wanted:
-            archives.append(archive)
-            problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
-    found = {archive.name for archive in archives}
-    problems += [f"model '{name}' is not in {store}" for name in sorted((wanted or set()) - found)]
-    return OpenedStore(archives, problems)
+            single = store.is_file() or is_model_folder(store)
+            sources = [store] if single else find_archives(store)
+        except (ArchiveError, OSError) as error:
+            return OpenedStore([], [str(error)])
+        wanted = None if self._settings.models.strip() in ("", "all") else _names(self._settings.models)
+        archives: list[ModelArchive] = []
+        problems: list[str] = []
+        for source in sources:
+            try:
+                archive = open_archive(source, self.scratch)
+            except ArchiveError as error:
+                problems.append(str(error))
+                continue
+            if wanted is None or archive.name in wanted:
+                archives.append(archive)
+                problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
+        found = {archive.name for archive in archives}
+        problems += [f"model '{name}' is not in {store}" for name in sorted((wanted or set()) - found)]
+        self._count = max(1, len(archives))
+        return OpenedStore(archives, problems)
+
+    def make(self, archive: ModelArchive) -> ServedModel:
+        """Return the model of an archive, not started yet.
+
+        Raises:
+            ValueError: its numbers contradict each other.
+        """
+        return ServedModel(
+            archive, resolve_policy(archive.config, self._settings, self._count), self._options
+        )
+
+    def registry(self, archives: list[ModelArchive]) -> Registry:
+        """Put archives under their names and versions; one whose numbers are wrong is left out."""
+        registry = Registry()
+        for archive in archives:
+            try:
+                registry.add(self.make(archive))
+            except ValueError as error:
+                logger.error("model %s is not served: %s", archive.name, error)
+        if self._settings.model_name and len(registry.names()) == 1:
+            registry.alias(self._settings.model_name, registry.names()[0])
+        return registry
 
 
 def resolve_policy(config: ModelConfig, settings: Settings, models: int) -> ServingPolicy:

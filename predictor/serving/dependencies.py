@@ -1,0 +1,49 @@
+"""Installing the `requirements.txt` of an archive, where the operator allows it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from predictor.archives.archive import ModelArchive
+
+_LAST_LINES = 5
+
+
+class DependencyError(Exception):
+    """The packages cannot be installed; the text holds pip's last lines."""
+
+
+async def install_requirements(archive: ModelArchive, scratch: Path) -> Path | None:
+    """Install what an archive asks for into a folder of its own, which workers put on their path.
+
+    Returns:
+        The folder, None when the archive has no requirements.
+
+    Raises:
+        DependencyError: pip failed, for instance because there is no network.
+    """
+    name = archive.manifest.requirements_file
+    requirements = archive.directory / (name or "requirements.txt")
+    if not requirements.is_file():
+        return None
+    target = scratch / f"requirements-{archive.name}-{archive.version}".replace("/", "_")
+    command = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        "--upgrade",
+        "--target",
+        str(target),
+        "-r",
+        str(requirements),
+        cwd=archive.directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        last = output.decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
+        raise DependencyError(f"pip could not install {requirements.name}: {' / '.join(last)}")
+    return target
