@@ -37,7 +37,6 @@ check:  ## lint, types, import directions
 	$(BIN)/ruff format --check $(PATHS)
 	$(BIN)/ruff check $(PATHS)
 	$(BIN)/mypy
-	MYPYPATH=predictor/compat $(BIN)/mypy -p ts
 	$(BIN)/python -m pytest -q tests/test_import_directions.py
 
 fix:  ## repair what ruff can repair
