@@ -81,8 +81,9 @@ class MicroBatching:
 
     def shutdown(self, wait: bool = True) -> None:
         """End all threads; with `wait` return when they have ended."""
-        for group in self.thread_groups.values():
-            _stop(group, wait)
+        groups = self.thread_groups.values()
+        _stop([worker for group in groups for worker in group], wait)
+        for group in groups:
             group.clear()
 
     def get_micro_batch_idx(self) -> int | None:
