@@ -173,11 +173,6 @@ class BaseHandler(abc.ABC):  # noqa: B024 - handlers derive from it and ABC in e
     def _is_describe(self) -> bool:
         return bool(self.context and self.context.get_request_header(0, "describe") == "True")
 
-    def _use_torch_export_aot_compile(self) -> bool:
-        pt2 = self.model_yaml_config.get("pt2")
-        export = pt2.get("export") if isinstance(pt2, dict) else None
-        return isinstance(export, dict) and export.get("aot_compile") is True
-
     def _infer_with_profiler(self, data: Any) -> tuple[Any, Any]:
         """Answer a batch under torch's profiler and return `(output, profile)`.
 
