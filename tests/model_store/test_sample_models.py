@@ -185,6 +185,7 @@ def test_first_steps_of_training_are_reproducible() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_full_training_repeats_bit_for_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
