@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import get_args
 
@@ -73,7 +74,7 @@ def _check_splits(union, messages, cuts):
     stream = b"".join(encode_frame(message) for message in messages)
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     decoder = FrameDecoder(union)
-    received = [message for a, b in zip(edges, edges[1:]) for message in decoder.feed(stream[a:b])]
+    received = [message for a, b in itertools.pairwise(edges) for message in decoder.feed(stream[a:b])]
     assert received == messages
     assert [type(message) for message in received] == [type(message) for message in messages]
 

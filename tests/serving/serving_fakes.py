@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from predictor.archives.archive import ModelArchive
@@ -109,3 +110,11 @@ async def settle(turns: int = 5) -> None:
     """Let everything that is due on the loop run."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object], seconds: float = 2.0) -> None:
+    """Wait until `condition` holds."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it never came true"
+        await asyncio.sleep(0.001)
