@@ -60,6 +60,7 @@ class TorchServeConfig:
         planned: values for fields that it does not have yet, by the name proposed in `keys`.
         models: how models are to be served, from `models` and `model_snapshot` (the latter wins).
         load_models: which models to load, None if the configuration does not say.
+        snapshot: whether `model_snapshot` says so; TorchServe then heeds no `--models` either.
         notes: one sentence for each key that was read.
         problems: those of them, and further ones, that say more than "it was applied".
         path: the file, None for none.
@@ -69,6 +70,7 @@ class TorchServeConfig:
     planned: dict[str, Any] = field(default_factory=dict)
     models: tuple[DeclaredModel, ...] = ()
     load_models: LoadModels | None = None
+    snapshot: bool = False
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     path: Path | None = None
@@ -100,6 +102,7 @@ def load_torchserve_config(path: Path | None, environ: Mapping[str, str]) -> Tor
         planned={name: value for name, value in reader.values.items() if name not in Settings.model_fields},
         models=tuple(reader.models.values()),
         load_models=reader.load_models,
+        snapshot=reader.served is not None,
         notes=tuple(reader.notes),
         problems=tuple(reader.problems),
         path=path,
@@ -159,7 +162,7 @@ class _Reader:
         self.load_models: LoadModels | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
-        self._served: tuple[DeclaredModel, ...] | None = None
+        self.served: tuple[DeclaredModel, ...] | None = None
 
     def take(self, found: Property) -> None:
         """Apply one key, or say why not."""
@@ -179,11 +182,11 @@ class _Reader:
 
     def choose_models(self) -> None:
         """Let the models of `model_snapshot`, if any, be the ones to load."""
-        if self._served is None:
+        if self.served is None:
             return
         if self.load_models is not None:
             self._problem("load_models does not count, because model_snapshot says what to load")
-        requests = dict.fromkeys(ModelRequest(model.mar_name, model.name) for model in self._served)
+        requests = dict.fromkeys(ModelRequest(model.mar_name, model.name) for model in self.served)
         self.load_models = LoadModels(requests=tuple(requests))
         self.values["models"] = str(self.load_models)
 
@@ -254,7 +257,7 @@ class _Reader:
             if snapshot or identity not in self.models:
                 self.models[identity] = model
         if snapshot:
-            self._served = declared
+            self.served = declared
         names = ", ".join(f"{model.name} {model.version}" for model in declared) or "no model"
         self.notes.append(f"{found.key} ({found.origin}) declares {names}")
         for problem in problems:

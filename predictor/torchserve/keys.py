@@ -211,7 +211,7 @@ GROUPS: dict[str, tuple[Key, ...]] = {
             "workflow_store",
             Kind.PATH,
             "as model_store",
-            "workflows are not offered; a client, or KServe's InferenceGraph, can call one model after another",
+            "workflows are not offered; a client or KServe's InferenceGraph can call one model after another",
         ),
         _sets("unregister_model_timeout", Kind.INTEGER, "120", "unregister_model_timeout", "Seconds."),
     ),

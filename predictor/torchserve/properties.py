@@ -113,10 +113,10 @@ def find_config_file(flag: Path | None, environ: Mapping[str, str], directory: P
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield each setting's line number and text, joined over its continuation lines."""
-    logical, first, continued = "", 0, False
+    logical, first = "", 0
     for number, natural in enumerate(_LINE_END.split(text), start=1):
         line = natural.lstrip(_BLANKS)
-        if not continued:
+        if not logical:
             if not line or line[0] in "#!":
                 continue
             first = number
