@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from predictor.errors import PayloadTooLarge, PredictorError
-from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle
+from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.telemetry.logging import AccessLog
 
@@ -26,11 +26,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_NO_CACHE = [
-    ("Pragma", "no-cache"),
-    ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
-    ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
-]
+# Statuses whose responses never have a body; a client would read one as the next response.
+_BODILESS = (204, 304)
 _RESERVED = {
     "x-request-id",
     "pragma",
@@ -193,7 +190,7 @@ class _Exchange:
     ) -> None:
         head = cycle.write_head(response.status, response.phrase, headers, response.close)
         if response.stream is None:
-            cycle.write(head if head_only or response.status == 204 else head + response.body)
+            cycle.write(head if head_only or response.status in _BODILESS else head + response.body)
             cycle.finish()
             return
         cycle.write(head + _chunk(response.body))
@@ -239,11 +236,10 @@ def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tupl
     if response.bare:
         return [("content-length", str(len(response.body)))]
     headers = [(name, value) for name, value in response.headers if name.lower() not in _RESERVED]
-    headers.append(("x-request-id", request.request_id))
-    headers += _NO_CACHE
+    headers += common_headers(request.request_id)
     if response.stream is not None:
         headers.append(("transfer-encoding", "chunked"))
-    elif response.status != 204:
+    elif response.status not in _BODILESS:
         headers.append(("content-length", str(len(response.body))))
     return headers
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import http
+import re
+import uuid
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
@@ -31,6 +33,7 @@ _KINDS = {1: "Informational", 2: "Success", 3: "Redirection", 4: "Client Error",
 _INVALID_MESSAGE = (
     b'{\n  "code": 400,\n  "type": "BadRequestException",\n  "message": "Invalid HTTP message."\n}\n'
 )
+_UPGRADE = re.compile(rb"^(connection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE | re.MULTILINE)
 HEADERS_KEY = "predictor.headers"
 CYCLE_KEY = "predictor.cycle"
 
@@ -96,6 +99,9 @@ class Connection(HttpToolsProtocol):
         """Feed the parser, unless the head is longer than any honest client's."""
         if not self._head_complete:
             self._head_bytes += len(data)
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is None or not cycle.more_body:
+            data = _without_upgrade(data)
         super().data_received(data)
         if not self._head_complete and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("")
@@ -109,11 +115,10 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer something that is not HTTP as TorchServe does, then close."""
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(_INVALID_MESSAGE)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + _INVALID_MESSAGE)
+        headers = [("content-type", "application/json"), *common_headers(str(uuid.uuid4()))]
+        headers += [("content-length", str(len(_INVALID_MESSAGE))), ("connection", "close")]
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
+        self.transport.write("\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + _INVALID_MESSAGE)
         self.transport.close()
 
     # httptools callbacks
@@ -144,7 +149,7 @@ class Connection(HttpToolsProtocol):
             unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")
         )
         scope["query_string"] = url.query or b""
-        previous = self.cycle
+        previous = cast("Cycle | None", self.cycle)
         cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
@@ -173,6 +178,27 @@ class Connection(HttpToolsProtocol):
         if cycle.response_complete and not cycle.keep_alive:
             self.transport.close()
         super().on_message_complete()
+
+
+def common_headers(request_id: str) -> list[tuple[str, str]]:
+    """Return the headers that go with every response."""
+    return [
+        ("x-request-id", request_id),
+        ("Pragma", "no-cache"),
+        ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
+        ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
+    ]
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Take the wish for another protocol out of a head; the parser would drop the request's body for it.
+
+    Java's HttpClient offers h2c with every request; RFC 9110 (7.8) lets a server ignore that.
+    """
+    if b"pgrade" not in data:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\1x-ignored", head) + end + rest
 
 
 def _unknown_phrase(status: int) -> str:

@@ -206,7 +206,7 @@ def _status(value: object, default: int) -> int:
         status = int(str(value))
     except ValueError:
         return default
-    return status if 100 <= status <= 599 else default
+    return status if 200 <= status <= 599 else default
 
 
 def _free_memory() -> None:

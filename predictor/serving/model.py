@@ -32,15 +32,19 @@ from predictor.serving.worker import SentBatch, WorkerProcess, WorkerState
 
 logger = logging.getLogger(__name__)
 
-# Seconds before the n-th start in a row that failed is tried again; the last one repeats.
+# Seconds before a worker is started again after the n-th death in a row; the last one repeats.
 _RESTART_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# A worker that has lived this long, or has answered, ends a row of deaths.
+_STABLE_SECONDS = 10.0
 
 
 class ModelState(enum.Enum):
-    """LOADING -> READY <-> RECOVERING -> FAILED; any -> STOPPED.
+    """LOADING -> READY <-> RECOVERING -> FAILED; any -> STOPPED; IDLE when no worker is wanted.
 
     RECOVERING has no worker that answers, but one is being restarted; FAILED has given that up.
     """
+
+    IDLE = "IDLE"
 
     LOADING = "LOADING"
     READY = "READY"
@@ -96,7 +100,7 @@ class ServedModel:
         self._extra_paths: list[str] = []
         self._stopping = False
         self._gave_up = False
-        self._failed_starts = 0
+        self._deaths = 0
         self._short_since: float | None = None
         self._batch_ids = itertools.count()
         self._worker_numbers = itertools.count()
@@ -127,6 +131,8 @@ class ServedModel:
             return ModelState.READY
         if self._gave_up:
             return ModelState.FAILED
+        if not self.policy.min_workers:
+            return ModelState.IDLE
         return ModelState.RECOVERING if self._settled.is_set() else ModelState.LOADING
 
     @property
@@ -139,7 +145,7 @@ class ServedModel:
         """TorchServe's rule for /ping: not short of workers for longer than maxRetryTimeoutInSec."""
         if self._gave_up:
             return False
-        if self._short_since is None:
+        if self._short_since is None or self._enough_workers:
             return True
         return asyncio.get_running_loop().time() - self._short_since <= self.policy.max_retry_timeout
 
@@ -266,8 +272,7 @@ class ServedModel:
         self.device = message.device
         self.failure = ""
         self._settled.set()
-        if sum(worker.alive for worker in self.workers) >= self.policy.min_workers:
-            self._short_since = None
+        asyncio.get_running_loop().call_later(_STABLE_SECONDS, self._end_row_of_deaths, worker)
         logger.info(
             "model %s %s: worker %d is ready on %s after %.1f s (pid %d)",
             self.name,
@@ -281,7 +286,7 @@ class ServedModel:
 
     def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
         """Hand the answers of a batch to their requests."""
-        self._failed_starts = 0
+        self._end_row_of_deaths(worker)
         now = asyncio.get_running_loop().time()
         for job, result in zip(batch.jobs, message.results):
             self._queue.done(job)
@@ -303,8 +308,8 @@ class ServedModel:
             return
         reason = worker.load_error.reason if worker.load_error else worker.describe_end()
         logger.error("model %s %s: worker %d %s", self.name, self.version, worker.number, reason)
+        self._deaths += 1
         if worker.loaded is None:
-            self._failed_starts += 1
             self.failure = reason
             self._settled.set()
         for position, batch in reversed(list(enumerate(batches))):
@@ -359,6 +364,17 @@ class ServedModel:
         )
         await worker.start(load, self.policy.startup_timeout, self.policy.response_timeout)
 
+    @property
+    def _enough_workers(self) -> bool:
+        return sum(worker.alive for worker in self.workers) >= self.policy.min_workers
+
+    def _end_row_of_deaths(self, worker: WorkerProcess) -> None:
+        """Forget earlier deaths: this worker has shown that it lives."""
+        if worker.alive:
+            self._deaths = 0
+            if self._enough_workers:
+                self._short_since = None
+
     def _restart_later(self) -> None:
         """Start a worker in the place of a dead one, unless that has failed for too long."""
         now = asyncio.get_running_loop().time()
@@ -371,7 +387,7 @@ class ServedModel:
         if now - self._short_since > self.policy.max_retry_timeout:
             self._give_up()
             return
-        delay = _RESTART_DELAYS[min(self._failed_starts, len(_RESTART_DELAYS) - 1)]
+        delay = _RESTART_DELAYS[min(self._deaths, len(_RESTART_DELAYS)) - 1]
         task = asyncio.get_running_loop().create_task(self._restart(delay))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -398,6 +414,8 @@ class ServedModel:
         """Queue the jobs of a dead worker again, or fail those that may not run twice."""
         again: list[Job] = []
         for job in batch.jobs:
+            if was_running:
+                self._queue.done(job)
             if job.state is not JobState.SENT:
                 continue
             job.deaths += was_running

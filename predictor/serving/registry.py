@@ -77,7 +77,8 @@ class Registry:
     @property
     def ready(self) -> bool:
         """Whether all models of the start answer, and new requests are welcome."""
-        return self.accepting and self.started and all(model.ready for model in self.models())
+        wanted = [model for model in self.models() if model.policy.min_workers]
+        return self.accepting and self.started and all(model.ready for model in wanted)
 
     @property
     def healthy(self) -> bool:
