@@ -154,7 +154,7 @@ GROUPS: dict[str, tuple[Key, ...]] = {
             "ts_open_inference_protocol",
             Kind.FLAG,
             "false",
-            "the Open Inference Protocol is always on",
+            "the Open Inference Protocol (V2) needs no switch here",
             variable="TS_OPEN_INFERENCE_PROTOCOL",
         ),
     ),
@@ -285,7 +285,7 @@ GROUPS: dict[str, tuple[Key, ...]] = {
             "keystore_type",
             Kind.TEXT,
             "PKCS12",
-            "a keystore is read as PKCS#12; Java's own JKS format is not",
+            "PKCS#12 is the only format meant to be read, not Java's own JKS",
         ),
         _sets("enable_grpc_ssl", Kind.FLAG, "false", "grpc_tls"),
         _sets("cors_allowed_origin", Kind.TEXT, "none", "cors_allowed_origin"),
@@ -394,13 +394,32 @@ that begin with `ts_` already.
 
 _OTHER_VARIABLES = (
     ("TS_CONFIG_FILE", "The properties file; wins over `--ts-config`."),
-    ("TS_OPEN_INFERENCE_PROTOCOL", "`oip` switched V2 on in TorchServe; it is always on here."),
+    ("TS_OPEN_INFERENCE_PROTOCOL", "No effect: V2 needs no switch here."),
     ("TEMP", "Where archives are unpacked, unless TMPDIR says otherwise."),
     ("LOG_LOCATION", "No effect: the log goes to standard error, which Kubernetes and systemd collect."),
     ("METRICS_LOCATION", "No effect: metrics are scraped from `/metrics`, not written to files."),
     ("JAVA_HOME", "No effect: there is no Java here."),
     ("TS_MODEL_SERVER_HOME", "No effect: it is where TorchServe is installed."),
 )
+
+_COMMAND = """\
+## The `torchserve` command
+
+All of TorchServe's flags are accepted. What differs:
+
+* `--stop` always waits until the server is gone, for up to 60 s, so that a start may follow at once.
+  TorchServe waits only with `--foreground`.
+* `Model server started.` is written when every model has loaded or failed, not when the port opens.
+* The process id lies in `.predictor-torchserve-UID.pid` in the temporary folder, locked while the server
+  lives; a file left behind by a crash is not mistaken for a server, and a TorchServe may run beside it.
+* The daemon writes no `logs` folder. Its output goes where TorchServe's goes too, to the terminal it was
+  started from; redirect it to keep it. It has its own session and outlives that terminal.
+* `--log-config`, `--cpp-log-config`, `--plugins-path` and `--workflow-store` are reported and have no
+  effect; `--ncs` asks for what happens anyway.
+* Flags that TorchServe does not have are handed to `predictor serve` (`--port 8099`), which reports those
+  that it does not know either.
+* `--version` says 0.12.0, the TorchServe whose contract is kept, and this project's version.
+"""
 
 _INTRODUCTION = """\
 # TorchServe's `config.properties` here
@@ -444,7 +463,8 @@ def render_markdown() -> str:
     lines += ["## Other environment variables", "", "| variable | here |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in _OTHER_VARIABLES]
     lines += ["", "## Models in `models` and `model_snapshot`", "", *_model_lines()]
-    return "\n".join(lines) + "\n"
+    lines += ["", _COMMAND]
+    return "\n".join(lines)
 
 
 def _row(key: Key) -> str:
