@@ -163,7 +163,7 @@ def set_up(extras: List[str]) -> None:
     stamp, start = read_stamp(), time.monotonic()
     make_venv(moved=stamp.get("root", str(ROOT)) != str(ROOT))
     build = choose_build(stamp.get("torch"))
-    wanted = sorted({*extras, *stamp.get("extras", []), *(["gpu"] if build == "cuda" else [])})
+    wanted = sorted({*extras, *stamp.get("extras", [])} - {"gpu"} | ({"gpu"} if build == "cuda" else set()))
     facts = {"fingerprint": "unfinished", "extras": wanted, "torch": build, "root": str(ROOT)}
     write_stamp(facts)  # what was asked for outlives an interruption
     LOG.write_text("")
@@ -407,7 +407,9 @@ def remove_torn_packages() -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-NETWORK = "ConnectionError|NewConnection|Max retries|name resolution|timed out|ProxyError|No matching dist"
+NETWORK = (
+    "ConnectionError|NewConnection|Max retries|name resolution|timed out|ProxyError|No matching|conflicting"
+)
 HINTS = {
     "No space left": "The disk is full: about 2 GB are needed (with CUDA 10 GB).",
     "CERTIFICATE_VERIFY_FAILED|SSLError": "Behind a proxy with a certificate of its own, set PIP_CERT.",
