@@ -63,5 +63,5 @@ class FrameDecoder(Generic[Message]):
     def _decode(self, body: memoryview) -> Message:
         try:
             return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise FrameError(f"not a message of this protocol: {error}") from error

@@ -22,7 +22,15 @@ from predictor.errors import (
     WorkerDied,
     error_from_worker,
 )
-from predictor.ipc.messages import InferenceRequest, InferenceResult, Load, Loaded, ModelInfo, Results
+from predictor.ipc.messages import (
+    InferenceRequest,
+    InferenceResult,
+    Load,
+    Loaded,
+    LoadFailed,
+    ModelInfo,
+    Results,
+)
 from predictor.serving.dependencies import DependencyError, install_requirements
 from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
@@ -316,6 +324,7 @@ class ServedModel:
             was_running = position == 0 or self.policy.continuous
             self._recover(batch, was_running=was_running, worker=worker, reason=reason)
         self._queue.worker_lost(worker.number)
+        self._dispatch_soon()
         self._restart_later()
 
     # private
@@ -362,7 +371,12 @@ class ServedModel:
             continuous=self.policy.continuous,
             extra_paths=self._extra_paths,
         )
-        await worker.start(load, self.policy.startup_timeout, self.policy.response_timeout)
+        try:
+            await worker.start(load, self.policy.startup_timeout, self.policy.response_timeout)
+        except OSError as error:
+            # No process, no memory or no file descriptor to be had just now.
+            worker.load_error = LoadFailed(f"could not be started: {error}")
+            self.worker_lost(worker)
 
     @property
     def _enough_workers(self) -> bool:

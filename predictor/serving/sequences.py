@@ -101,6 +101,8 @@ class SequenceQueue:
         sequence = self._sequences.get(self._ids.get(id(job), ""))
         if sequence is not None and job in sequence.jobs:
             sequence.jobs.remove(job)
+            # One that has never run, or has lost its last request, will not be heard of again.
+            sequence.ending |= sequence.worker is None or _says(job.request, self.policy.header_end)
             self.done(job)
 
     def ready_at(self, batch_size: int, delay: float, worker: int) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,8 @@ from predictor.ipc.messages import (
     Stop,
 )
 from predictor.serving.job import Job
+
+logger = logging.getLogger(__name__)
 
 # A prefetched batch should lie in the kernel, where the worker finds it without waking the front end.
 _SOCKET_BUFFER = 4 * 1024 * 1024
@@ -196,12 +199,12 @@ class WorkerProcess(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Act on every message that `data` completes."""
         try:
-            messages = self._decoder.feed(data)
-        except FrameError:
+            for message in self._decoder.feed(data):
+                self._receive(message)
+        except FrameError as error:
+            # Whatever wrote to the socket, it is not our protocol any more.
+            logger.error("worker %d: %s", self.number, error)
             self.kill()
-            return
-        for message in messages:
-            self._receive(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Reap the process and tell the owner."""
@@ -213,6 +216,8 @@ class WorkerProcess(asyncio.Protocol):
     def _receive(self, message: FromWorker) -> None:
         if isinstance(message, Results):
             batch = self._sent(message.batch_id)
+            if len(message.results) != len(batch.jobs):
+                raise FrameError(f"{len(message.results)} answers to {len(batch.jobs)} requests")
             self.inflight.remove(batch)
             if self.inflight:
                 self._restart_timer()
@@ -222,7 +227,10 @@ class WorkerProcess(asyncio.Protocol):
                     self.state = WorkerState.READY
             self.owner.worker_answered(self, batch, message)
         elif isinstance(message, Chunk):
-            self._sent(message.batch_id).jobs[message.position].chunk(message.result)
+            jobs = self._sent(message.batch_id).jobs
+            if not 0 <= message.position < len(jobs):
+                raise FrameError(f"a part for request {message.position} of {len(jobs)}")
+            jobs[message.position].chunk(message.result)
             self._restart_timer()
         elif isinstance(message, Loaded):
             self._stop_timer()
@@ -235,7 +243,10 @@ class WorkerProcess(asyncio.Protocol):
 
     def _sent(self, batch_id: int) -> SentBatch:
         """Return the batch in flight with this id: the first, unless the model batches continuously."""
-        return next(batch for batch in self.inflight if batch.id == batch_id)
+        for batch in self.inflight:
+            if batch.id == batch_id:
+                return batch
+        raise FrameError(f"an answer to batch {batch_id}, which was not sent")
 
     def _write(self, message: msgspec.Struct) -> None:
         if self._transport is not None and not self._transport.is_closing():
