@@ -15,20 +15,20 @@ SAMPLES = REPOSITORY / "model_store"
 
 
 def make_model(
-    store: Path, name: str, handler: str = "probe", *, version: str = "1.0", folder: str = "", **config: Any
+    store: Path, name: str, code: str = "probe", /, *, version: str = "1.0", folder: str = "", **config: Any
 ) -> Path:
-    """Write the model folder `store/name` with one of the handlers beside this file; returns the folder.
+    """Write the model folder `store/name` with the handler `handlers/{code}.py`; returns the folder.
 
     `config` becomes model-config.yaml, with TorchServe's keys: batchSize=8, handler={"journal": ...}.
     """
     directory = store / (folder or name)
     (directory / "MAR-INF").mkdir(parents=True)
-    shutil.copy(_HANDLERS / f"{handler}.py", directory / f"{handler}.py")
+    shutil.copy(_HANDLERS / f"{code}.py", directory / f"{code}.py")
     (directory / "model-config.yaml").write_text(yaml.safe_dump(config))
     model = {
         "modelName": name,
         "modelVersion": version,
-        "handler": f"{handler}.py",
+        "handler": f"{code}.py",
         "configFile": "model-config.yaml",
     }
     manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
