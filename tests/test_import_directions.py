@@ -93,7 +93,8 @@ def test_protocols_share_helpers_but_do_not_import_each_other():
 
 def _loaded_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has loaded after `statement`."""
-    script = f"import sys; sys.argv = ['x']\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    show = "print(*{name.partition('.')[0] for name in sys.modules})"
+    script = f"import sys; sys.argv = ['x']\n{statement}\n{show}"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(result.stdout.split())
 
