@@ -7,7 +7,7 @@
 export PYTHON TORCH TORCH_INDEX
 
 BIN := .venv/bin
-PATHS := predictor scripts tests benchmarks model_store
+PATHS := $(wildcard predictor scripts tests benchmarks model_store)
 # Whatever Python is there runs the bootstrap, which finds a fitting one for .venv.
 BOOTSTRAP = $(or $(shell command -v python3 || command -v python || command -v "$(PYTHON)"),\
 	$(error No python3 on PATH; install Python 3.10 to 3.13 or name one: make $@ PYTHON=/path/to/python3)) \
