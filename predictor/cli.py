@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from predictor import __version__
-from predictor.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+from predictor.configuration import resolve
+from predictor.settings import ENV_PREFIX, Settings, SettingsError
 
 _SERVE_EPILOG = f"""\
 Every setting is also read from the environment as {ENV_PREFIX}NAME ({ENV_PREFIX}MAX_BATCH_DELAY) and
-from the YAML file given with --config (max_batch_delay: 5). The command line wins over the
-environment, the environment over the file. A flag that is not known is reported and ignored, because
-Kubernetes appends flags of its own.
+from the file given with --config: YAML (max_batch_delay: 5) or TorchServe's config.properties, which is
+found by itself in KServe's layout (config/config.properties beside model-store/). The command line
+wins over the environment, the environment over the file. A flag that is not known is reported and
+ignored, because Kubernetes appends flags of its own.
 
   predictor serve                                   the models in ./model_store
   predictor serve --model-store my_model.mar        one archive
@@ -26,7 +28,12 @@ Kubernetes appends flags of its own.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
-    arguments, unknown = _parser().parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["archive"]:
+        from predictor.archives.archiver_cli import main as archive
+
+        return archive(words[1:])
+    arguments, unknown = _parser().parse_known_args(words)
     if arguments.command is None:
         _parser().print_help()
         return 2
@@ -51,12 +58,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_settings(serve)
     serve.set_defaults(run=_serve)
+    _add_check(commands)
+    # The archiver parses its own flags, which are torch-model-archiver's.
+    commands.add_parser("archive", help="write a .mar file, as torch-model-archiver does", add_help=False)
     return parser
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser(
+        "check",
+        help="try an archive out and explain what is wrong with it",
+        description="Open an archive or a model folder, load it in a worker, and send it one request.",
+        allow_abbrev=False,
+    )
+    check.add_argument("path", type=Path, help=".mar file or model folder")
+    check.add_argument(
+        "--input", type=Path, metavar="FILE", help="what to send; the model's example by default"
+    )
+    check.add_argument("--content-type", default="", metavar="TYPE", help="of the input; guessed by default")
+    check.set_defaults(run=_check)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Give `parser` one flag for each setting, under the headings that the settings name."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings as YAML, or TorchServe's config.properties"
+    )
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, field in Settings.model_fields.items():
         extra = typing.cast(dict[str, Any], field.json_schema_extra)
@@ -88,8 +115,8 @@ def _metavar(annotation: Any) -> str:
 def _serve(arguments: argparse.Namespace, unknown: list[str]) -> int:
     flags = {name: getattr(arguments, name) for name in Settings.model_fields}
     try:
-        settings = load_settings(
-            {name: value for name, value in flags.items() if value is not None}, arguments.config
+        configuration = resolve(
+            {name: flag for name, flag in flags.items() if flag is not None}, arguments.config
         )
     except SettingsError as error:
         print(f"predictor serve: {error}", file=sys.stderr)
@@ -98,4 +125,13 @@ def _serve(arguments: argparse.Namespace, unknown: list[str]) -> int:
     sys.argv = sys.argv[:1]
     from predictor.server import serve
 
-    return serve(settings, unknown)
+    return serve(configuration, unknown)
+
+
+def _check(arguments: argparse.Namespace, unknown: list[str]) -> int:
+    if unknown:
+        print(f"predictor check: unknown arguments: {' '.join(unknown)}", file=sys.stderr)
+        return 2
+    from predictor.check import check
+
+    return check(arguments.path, arguments.input, arguments.content_type)

@@ -23,6 +23,7 @@ from kserve import ModelServer
 from kserve.model_server import app as kserve_app
 
 from predictor import __version__
+from predictor.configuration import Configuration
 from predictor.http.application import Application
 from predictor.http.connection import Connection
 from predictor.model import TorchModel
@@ -144,6 +145,9 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         host, port = self._listener.getsockname()[:2]
         for line in describe_start(self.registry, host, port):
             logger.info(line)
+        if self.settings.started_line:
+            sys.stdout.write(self.settings.started_line + "\n")
+            sys.stdout.flush()
 
     def _register_models(self) -> None:
         """Bring KServe's repository in line with our registry."""
@@ -195,18 +199,21 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         logger.info("stopped")
 
 
-def serve(settings: Settings, unknown_flags: list[str]) -> int:
+def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
     """Run the server until it is told to stop; returns the exit status of the process.
 
     Args:
-        settings: all of them, resolved.
+        configuration: the settings, and which models to serve how.
         unknown_flags: what the command line held besides settings; reported and ignored.
     """
+    settings = configuration.settings
     configure_logging(_log_format(settings), settings.log_level)
     for noisy in ("uvicorn", "kserve", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if unknown_flags:
         logger.warning("ignoring unknown arguments: %s", " ".join(unknown_flags))
+    for problem in configuration.problems:
+        logger.warning(problem)
     try:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
     except OSError as error:
@@ -214,7 +221,7 @@ def serve(settings: Settings, unknown_flags: list[str]) -> int:
         return _EXIT_FAILURE
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
-        return _serve_store(settings, ModelStore(settings, scratch), listener)
+        return _serve_store(settings, ModelStore(configuration, scratch), listener)
     finally:
         listener.close()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -225,10 +232,10 @@ def _serve_store(settings: Settings, store: ModelStore, listener: socket.socket)
     for problem in opened.problems:
         logger.error(problem)
     registry = store.registry(opened.archives)
-    if not registry.names():
+    if not registry.names() and opened.wanted:
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
-    logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()))
+    logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
     PredictorServer(settings, store, registry, listener).start([])
     return _EXIT_OK
 

@@ -1,7 +1,7 @@
 """Every setting, once: the source of `--help`, of `docs/settings.md` and of the environment's names.
 
 Precedence, highest first: command line, environment (`PREDICTOR_` and the name in capitals), the file
-given with `--config`, defaults.
+given with `--config` (YAML, or TorchServe's config.properties), defaults.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     model_store: Path = setting(
         Path("model_store"), "Models", "Folder of models, or one archive or model folder."
     )
-    models: str = setting("all", "Models", "Names to serve, separated by commas, or `all`.")
+    models: str = setting(
+        "all", "Models", "What to serve: all, none, or archives and models by name: a.mar, name=b.mar, wine."
+    )
     model_name: str = setting("", "Models", "A further name for the model, when exactly one is served.")
     default_model: str = setting("", "Models", "The model that POST /predict means when the path names none.")
     device: Literal["auto", "cpu", "cuda"] = setting(
@@ -95,7 +97,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "Logging", "Lowest level written."
     )
-    access_log: bool = setting(True, "Logging", "Write one line for each request.")
+    access_log: bool = setting(True, "Logging", "Write one line for each request but health probes.")
+    started_line: str = setting("", "Logging", "Printed to stdout once every model is loaded or has failed.")
 
     @classmethod
     def settings_customise_sources(
@@ -124,28 +127,36 @@ class _FileSource(PydanticBaseSettingsSource):
         return dict(self.values)
 
 
-def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
+def load_settings(
+    flags: Mapping[str, Any], file_values: Mapping[str, Any] | None = None, source: Path | None = None
+) -> Settings:
     """Resolve all settings.
 
     Args:
         flags: those given on the command line, by field name.
-        config: a YAML file of settings by field name, None for none.
+        file_values: those of the configuration file, by field name.
+        source: that file, for error messages.
 
     Raises:
-        SettingsError: a value is wrong, or the file cannot be read.
+        SettingsError: a value is wrong; the text names the setting as the user wrote it.
     """
-    _FileSource.values = _read_yaml(config) if config is not None else {}
+    _FileSource.values = file_values or {}
     try:
         return Settings(**flags)
     except ValidationError as error:
         raise SettingsError(
-            "\n".join(_explain(problem, flags, config) for problem in error.errors())
+            "\n".join(_explain(problem, flags, source) for problem in error.errors())
         ) from error
     finally:
         _FileSource.values = {}
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def read_settings_file(path: Path) -> Mapping[str, Any]:
+    """Read a YAML file of settings by field name.
+
+    Raises:
+        SettingsError: it cannot be read, or is something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

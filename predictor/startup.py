@@ -15,8 +15,8 @@ def describe_start(registry: Registry, host: str, port: int) -> Iterator[str]:
     """Yield the lines of the start-up summary."""
     url = f"http://{_reachable(host)}:{port}"
     models = registry.models()
-    width = max(len(model.name) for model in models)
-    yield f"serving {len(models)} model{'s' if len(models) > 1 else ''} on {url}"
+    width = max((len(model.name) for model in models), default=0)
+    yield f"serving {len(models)} model{'' if len(models) == 1 else 's'} on {url}"
     for model in models:
         yield f"  {model.name:<{width}}  {model.version}  {_state(model)}"
     yield f"  TorchServe {url}/predictions/MODEL   KServe {url}/v1/models/MODEL:predict   named {url}/predict/MODEL"

@@ -5,40 +5,60 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from predictor.archives.archive import ModelArchive, find_archives, is_model_folder, open_archive
+from predictor.archives.archive import (
+    ModelArchive,
+    find_archives,
+    is_model_folder,
+    model_stem,
+    open_archive,
+)
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
+from predictor.configuration import Configuration
 from predictor.serving.devices import visible_gpus
 from predictor.serving.model import ServedModel, WorkerOptions
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.registry import Registry
 from predictor.serving.sequences import SequencePolicy
 from predictor.settings import Settings
+from predictor.torchserve.models import DeclaredModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenedStore:
-    """The archives that could be opened, and why the others could not."""
+    """What a look at the model store found.
+
+    Attributes:
+        archives: those that could be opened.
+        problems: why others could not, and what looks wrong with these, a sentence each.
+        wanted: whether any model was asked for at all.
+    """
 
     archives: list[ModelArchive]
     problems: list[str]
+    wanted: bool = True
 
 
 class ModelStore:
-    """The models that the settings name, on disk and ready to be started.
+    """The models that the configuration names, on disk and ready to be started.
 
     Attributes:
         scratch: folder that archives are unpacked into; the caller removes it in the end.
     """
 
-    def __init__(self, settings: Settings, scratch: Path) -> None:
-        """Look where `settings` say; nothing is read before `open`."""
+    def __init__(self, configuration: Configuration, scratch: Path) -> None:
+        """Look where `configuration` says; nothing is read before `open`."""
+        settings = configuration.settings
         self.scratch = scratch
         self._settings = settings
+        self._load = configuration.load
+        self._declared = {(model.name, model.version): model for model in configuration.declared}
+        self._names = {model.mar_name: model.name for model in configuration.declared}
         self._options = WorkerOptions(
             decode_input=settings.decode_input,
             limit_max_image_pixels=settings.limit_max_image_pixels,
@@ -52,27 +72,34 @@ class ModelStore:
     def open(self) -> OpenedStore:
         """Open the archives; one that cannot be opened does not stop the others."""
         store = self._settings.model_store
+        if not self._load.everything and not self._load.requests:
+            return OpenedStore([], [], wanted=False)
         try:
-            single = store.is_file() or is_model_folder(store)
-            sources = [store] if single else find_archives(store)
+            sources = [store] if store.is_file() or is_model_folder(store) else find_archives(store)
         except (ArchiveError, OSError) as error:
             return OpenedStore([], [str(error)])
-        wanted = None if self._settings.models.strip() in ("", "all") else _names(self._settings.models)
         archives: list[ModelArchive] = []
         problems: list[str] = []
+        asked = {request.archive: request.name for request in self._load.requests}
+        found: set[str] = set()
         for source in sources:
             try:
-                archive = open_archive(source, self.scratch)
+                archive = self._open(source, asked)
             except ArchiveError as error:
                 problems.append(str(error))
                 continue
-            if wanted is None or archive.name in wanted:
+            names = {source.name, model_stem(source), archive.name} & set(asked)
+            if self._load.everything or names:
+                found |= names
                 archives.append(archive)
                 problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
-        found = {archive.name for archive in archives}
-        problems += [f"model '{name}' is not in {store}" for name in sorted((wanted or set()) - found)]
+        problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
         self._count = max(1, len(archives))
         return OpenedStore(archives, problems)
+
+    def _open(self, source: Path, asked: Mapping[str, str | None]) -> ModelArchive:
+        name = asked.get(source.name) or asked.get(model_stem(source)) or self._names.get(source.name)
+        return open_archive(source, self.scratch, name=name)
 
     def make(self, archive: ModelArchive) -> ServedModel:
         """Return the model of an archive, not started yet.
@@ -80,16 +107,17 @@ class ModelStore:
         Raises:
             ValueError: its numbers contradict each other.
         """
-        return ServedModel(
-            archive, resolve_policy(archive.config, self._settings, self._count), self._options
-        )
+        declared = self._declared.get((archive.name, archive.version))
+        policy = resolve_policy(archive.config, declared, self._settings, self._count)
+        return ServedModel(archive, policy, self._options)
 
     def registry(self, archives: list[ModelArchive]) -> Registry:
         """Put archives under their names and versions; one whose numbers are wrong is left out."""
         registry = Registry()
         for archive in archives:
             try:
-                registry.add(self.make(archive))
+                declared = self._declared.get((archive.name, archive.version))
+                registry.add(self.make(archive), default=declared is not None and declared.default_version)
             except ValueError as error:
                 logger.error("model %s is not served: %s", archive.name, error)
         if self._settings.model_name and len(registry.names()) == 1:
@@ -97,29 +125,39 @@ class ModelStore:
         return registry
 
 
-def resolve_policy(config: ModelConfig, settings: Settings, models: int) -> ServingPolicy:
-    """Decide how one model is served: its own config first, then the server's settings.
+def resolve_policy(
+    config: ModelConfig, declared: DeclaredModel | None, settings: Settings, models: int
+) -> ServingPolicy:
+    """Decide how one model is served: its own config first, then its declaration, then the settings.
 
     Args:
+        config: the front-end keys of its model-config.yaml.
+        declared: what TorchServe's configuration says of it.
+        settings: the server's.
         models: how many models share this machine's cores.
 
     Raises:
         ValueError: the numbers contradict each other.
     """
-    gpus = _gpu_ids(config, settings)
-    min_workers = _first(config.min_workers, settings.workers)
-    max_workers = max(min_workers, _first(config.max_workers, min_workers))
+
+    def number(name: str, default: float) -> float:
+        found = getattr(config, name, None)
+        if found is None and declared is not None:
+            found = getattr(declared, name, None)
+        return default if found is None else found
+
+    min_workers = int(number("min_workers", settings.workers))
     return ServingPolicy(
         min_workers=min_workers,
-        max_workers=max_workers,
-        batch_size=max(1, _first(config.batch_size, settings.batch_size)),
-        max_batch_delay=_first(config.max_batch_delay, settings.max_batch_delay) / 1000,
-        queue_size=_first(config.job_queue_size, settings.queue_size),
-        response_timeout=float(_first(config.response_timeout, settings.response_timeout)),
-        startup_timeout=float(_first(config.startup_timeout, settings.startup_timeout)),
-        max_retry_timeout=float(_first(config.max_retry_timeout, settings.max_retry_timeout)),
-        client_timeout=(config.client_timeout or 0) / 1000,
-        gpu_ids=gpus,
+        max_workers=max(min_workers, int(number("max_workers", min_workers))),
+        batch_size=max(1, int(number("batch_size", settings.batch_size))),
+        max_batch_delay=number("max_batch_delay", settings.max_batch_delay) / 1000,
+        queue_size=int(number("job_queue_size", settings.queue_size)),
+        response_timeout=number("response_timeout", settings.response_timeout),
+        startup_timeout=number("startup_timeout", settings.startup_timeout),
+        max_retry_timeout=number("max_retry_timeout", settings.max_retry_timeout),
+        client_timeout=number("client_timeout", 0) / 1000,
+        gpu_ids=_gpu_ids(config, settings),
         threads=settings.threads or _share_of_cores(min_workers * models),
         continuous=bool(config.continuous_batching),
         sequences=_sequences(config),
@@ -134,15 +172,6 @@ def _sequences(config: ModelConfig) -> SequencePolicy | None:
         queue_size=config.max_sequence_job_queue_size or 1,
         max_idle=(config.sequence_max_idle or config.sequence_timeout or 0) / 1000,
     )
-
-
-def _names(text: str) -> set[str]:
-    return {name.strip() for name in text.split(",") if name.strip()}
-
-
-def _first(*values: float | int | None) -> int:
-    """Return the first value that is set."""
-    return next(value for value in values if value is not None)  # type: ignore[return-value]
 
 
 def _gpu_ids(config: ModelConfig, settings: Settings) -> tuple[int, ...]:

@@ -1,0 +1,72 @@
+"""All that a server is told, from whichever kind of file it is written in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from predictor.settings import Settings, load_settings, read_settings_file
+from predictor.torchserve.config import TorchServeConfig, find_kserve_layout, load_torchserve_config
+from predictor.torchserve.models import DeclaredModel, LoadModels, parse_load_models
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """The settings, and what only TorchServe's configuration can say besides them.
+
+    Attributes:
+        settings: all of them, resolved.
+        load: which models to serve.
+        declared: how some of them are to be served; their own model-config.yaml wins.
+        problems: what the operator should know of the file, a sentence each.
+    """
+
+    settings: Settings
+    load: LoadModels
+    declared: tuple[DeclaredModel, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
+    """Put flags, environment and file together.
+
+    Args:
+        flags: settings given on the command line, by field name.
+        config: the file given with `--config`; without one, KServe's layout in the model store is found.
+
+    Raises:
+        SettingsError: a value is wrong, or the file cannot be read.
+    """
+    if config is None:
+        config = _layout(flags)
+    if config is None or config.suffix != ".properties":
+        values = read_settings_file(config) if config is not None else {}
+        settings = load_settings(flags, values, config)
+        return Configuration(settings, parse_load_models([settings.models]))
+    file = load_torchserve_config(config, os.environ)
+    settings = load_settings(_store_of_layout(flags, file), file.settings, config)
+    return Configuration(settings, _what_to_load(settings, flags, file), file.models, file.problems)
+
+
+def _layout(flags: Mapping[str, Any]) -> Path | None:
+    """Return the config.properties of a model store that has KServe's layout."""
+    store = Path(flags["model_store"]) if "model_store" in flags else load_settings(flags).model_store
+    return find_kserve_layout(store)
+
+
+def _store_of_layout(flags: Mapping[str, Any], file: TorchServeConfig) -> Mapping[str, Any]:
+    """Let `--model-store FOLDER` mean FOLDER/model-store where FOLDER has KServe's layout."""
+    store = flags.get("model_store")
+    if store is None or find_kserve_layout(Path(store)) is None:
+        return flags
+    return {**flags, "model_store": file.settings.get("model_store", Path(store) / "model-store")}
+
+
+def _what_to_load(settings: Settings, flags: Mapping[str, Any], file: TorchServeConfig) -> LoadModels:
+    """Return what to load: a snapshot's models, else those of the flag, else those of the file."""
+    if file.load_models is not None and (file.snapshot or "models" not in flags):
+        return file.load_models
+    return parse_load_models([settings.models])
