@@ -94,9 +94,12 @@ def find_archives(store: Path) -> list[Path]:
     return [entry for entry in entries if not entry.name.startswith(".") and _is_model(entry)]
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Say whether `folder` looks like an unpacked model: a manifest, a config, a handler or a model file."""
-    root = _root(folder)
+def is_model_folder(folder: Path, *, nested: bool = True) -> bool:
+    """Say whether `folder` looks like an unpacked model: a manifest, a config, a handler or a model file.
+
+    With `nested`, these may lie in its only subfolder.
+    """
+    root = _root(folder) if nested else folder
     return any((root / file).is_file() for file in (MANIFEST_PATH, CONFIG_FILE, HANDLER_FILE, MODEL_FILE))
 
 

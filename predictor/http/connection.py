@@ -22,6 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MAX_HEAD_BYTES = 64 * 1024
 # How long a client that is still sending a refused body is listened to, so that it can read the refusal.
 _LINGER_SECONDS = 2.0
+# Requests that a client may send ahead of its answers on one connection before it is not read further.
+_MAX_PIPELINED = 16
 _PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
 # The names that TorchServe's clients see, whatever this version of Python calls them.
 _PHRASES.update(
@@ -92,6 +94,7 @@ class Cycle(RequestResponseCycle):
 class Connection(HttpToolsProtocol):
     """See the module."""
 
+    _answering: Cycle | None = None
     _head_bytes = 0
     _head_complete = False
 
@@ -107,11 +110,14 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that is being answered that nobody waits for it."""
-        cycle = cast("Cycle | None", self.cycle)
+        """Tell the request that is being answered that nobody waits for it, and forget those behind it."""
         super().connection_lost(exc)
-        if cycle is not None and cycle.disconnected and cycle.on_disconnect is not None:
-            cycle.on_disconnect()
+        self.pipeline.clear()
+        cycle = self._answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            if cycle.on_disconnect is not None:
+                cycle.on_disconnect()
 
     def send_400_response(self, msg: str) -> None:
         """Answer something that is not HTTP as TorchServe does, then close."""
@@ -166,10 +172,18 @@ class Connection(HttpToolsProtocol):
         scope[CYCLE_KEY] = cycle
         self.cycle = cycle
         if previous is None or previous.response_complete:
+            self._answering = cycle
             self._start_asgi_task(cycle, self.app)
-        else:
+            return
+        # Reading goes on, so that the end of the connection is seen, but not without limit.
+        self.pipeline.appendleft((cycle, self.app))
+        if len(self.pipeline) >= _MAX_PIPELINED:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request of the connection, if it has come already."""
+        self._answering = cast(Cycle, self.pipeline[-1][0]) if self.pipeline else None
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """Close a connection that was kept only to hear a refused body out."""

@@ -107,6 +107,7 @@ class ServedModel:
         )
         self._extra_paths: list[str] = []
         self._stopping = False
+        self._killed = False
         self._gave_up = False
         self._deaths = 0
         self._short_since: float | None = None
@@ -199,7 +200,8 @@ class ServedModel:
 
     def kill(self) -> None:
         """End all workers at once, whatever they hold."""
-        self._stopping = True
+        self._stopping = self._killed = True
+        self._fail_waiting(ShuttingDown("the server was stopped", self.name))
         for worker in self.workers:
             worker.kill()
 
@@ -394,7 +396,7 @@ class ServedModel:
         now = asyncio.get_running_loop().time()
         if self._short_since is None:
             self._short_since = now
-        if self._stopping and not self._queue:
+        if self._killed or (self._stopping and not self._queue):
             return
         if len(self.workers) + len(self._tasks) >= self.policy.min_workers:
             return
@@ -428,6 +430,8 @@ class ServedModel:
         """Queue the jobs of a dead worker again, or fail those that may not run twice."""
         again: list[Job] = []
         for job in batch.jobs:
+            if self._killed:
+                job.fail(ShuttingDown("the server was stopped", self.name))
             if was_running:
                 self._queue.done(job)
             if job.state is not JobState.SENT:

@@ -75,7 +75,8 @@ class ModelStore:
         if not self._load.everything and not self._load.requests:
             return OpenedStore([], [], wanted=False)
         try:
-            sources = [store] if store.is_file() or is_model_folder(store) else find_archives(store)
+            single = store.is_file() or is_model_folder(store, nested=False)
+            sources = [store] if single else find_archives(store)
         except (ArchiveError, OSError) as error:
             return OpenedStore([], [str(error)])
         archives: list[ModelArchive] = []
