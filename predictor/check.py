@@ -23,25 +23,20 @@ from predictor.torchserve.models import LoadModels
 
 _SHOWN_BYTES = 400
 # Parts of a worker's complaint, and what usually helps.
-_ADVICE = (
-    (
-        "No module named",
-        "Install the missing package beside the server, or list it in the archive's requirements.txt and "
-        "start the server with --install-py-dep-per-model.",
+_ADVICE = {
+    "No module named": (
+        "Install the package beside the server, or list it in requirements.txt and serve with "
+        "--install-py-dep-per-model."
     ),
-    (
-        "weights_only",
+    "weights_only": (
         "The weights file holds more than tensors. Save a state dict, or, if you trust the file, put "
-        "`handler: {weights_only: false}` into model-config.yaml.",
+        "`handler: {weights_only: false}` into model-config.yaml."
     ),
-    ("exactly one class", "Keep one handler class in the handler file and move helpers to another module."),
-    (
-        "must define exactly one",
-        "Keep one nn.Module class in the model file and move others to another module.",
-    ),
-    ("is not in the archive", "Pack the file: torch-model-archiver --serialized-file / --extra-files."),
-    ("took too long", "Raise startupTimeout (loading) or responseTimeout (answering) in model-config.yaml."),
-)
+    "exactly one class": "Keep one handler class in the handler file and move helpers to another module.",
+    "must define exactly one": "Keep one nn.Module class in the model file; move others to another module.",
+    "is not in the archive": "Pack the file: torch-model-archiver --serialized-file / --extra-files.",
+    "took too long": "Raise startupTimeout (loading) or responseTimeout (answering) in model-config.yaml.",
+}
 
 
 def check(
@@ -149,7 +144,7 @@ def _zeros(spec: TensorSpec) -> object:
 
 
 def _advise(text: str, say: Callable[[str], None]) -> None:
-    for part, advice in _ADVICE:
+    for part, advice in _ADVICE.items():
         if part in text:
             say(f"  {advice}")
 

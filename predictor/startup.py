@@ -19,7 +19,9 @@ def describe_start(registry: Registry, host: str, port: int) -> Iterator[str]:
     yield f"serving {len(models)} model{'' if len(models) == 1 else 's'} on {url}"
     for model in models:
         yield f"  {model.name:<{width}}  {model.version}  {_state(model)}"
-    yield f"  TorchServe {url}/predictions/MODEL   KServe {url}/v1/models/MODEL:predict   named {url}/predict/MODEL"
+    yield f"  TorchServe {url}/predictions/MODEL"
+    yield f"  KServe     {url}/v1/models/MODEL:predict"
+    yield f"  named      {url}/predict/MODEL"
     examples = [line for model in models if model.ready for line in _example(model, url)][:_MAX_EXAMPLES]
     if examples:
         yield "try it:"

@@ -102,7 +102,7 @@ def check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         InvalidInput: it has another one.
     """
     fits = array.ndim == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, array.shape)
+        want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
         raise InvalidInput(

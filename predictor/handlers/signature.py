@@ -146,7 +146,7 @@ class SignatureHandler:
             except PredictorError as error:
                 answers[position] = error
         if examples:
-            for position, answer in zip(positions, self.predict(self.collate(examples))):
+            for position, answer in zip(positions, self.predict(self.collate(examples)), strict=True):
                 answers[position] = answer
         return answers
 
@@ -177,14 +177,14 @@ class SignatureHandler:
         outputs = output if isinstance(output, (tuple, list)) else (output,)
         columns = [tensor.cpu().tolist() for tensor in outputs]
         names = [spec.name for spec in self.signature.outputs]
-        return [dict(zip(names, values)) for values in zip(*columns)]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _classes(self, logits: torch.Tensor) -> list[dict[str, Any]]:
         """Turn logits [batch, classes] into label, score and probabilities."""
         probabilities = torch.softmax(logits.float(), dim=-1)
         scores, indices = probabilities.max(dim=-1)
         labels = [self.signature.classes[index] for index in indices.tolist()]
-        rows = zip(labels, scores.tolist(), probabilities.tolist())
+        rows = zip(labels, scores.tolist(), probabilities.tolist(), strict=True)
         return [{"label": label, "score": score, "probabilities": row} for label, score, row in rows]
 
     def _named_values(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -204,7 +204,7 @@ class SignatureHandler:
         if len(inputs) == 1:
             return {inputs[0].name: value}
         if isinstance(value, list) and len(value) == len(inputs):
-            return {spec.name: item for spec, item in zip(inputs, value)}
+            return {spec.name: item for spec, item in zip(inputs, value, strict=True)}
         names = ", ".join(spec.name for spec in inputs)
         raise InvalidInput(
             f"Expected an object with {names}, or a list of these {len(inputs)} values in this order"

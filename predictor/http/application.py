@@ -38,6 +38,7 @@ _RESERVED = {
     "transfer-encoding",
 }
 _MAX_REQUEST_ID = 128
+_PROBES = frozenset({"", "/ping", "/health", "/v2/health/live", "/v2/health/ready", "/metrics"})
 # What the log says of a request whose client left before its answer, as nginx does.
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -103,7 +104,7 @@ class Application:
             if not exchange.disconnected:
                 raise
         finally:
-            if self._access_log is not None:
+            if self._access_log is not None and not _is_quiet(request, status):
                 client = scope.get("client") or ("", 0)
                 elapsed = time.perf_counter() - started
                 self._access_log.add(
@@ -217,6 +218,11 @@ class _Exchange:
             async for part in response.stream:
                 await self._send({"type": "http.response.body", "body": part, "more_body": True})
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_quiet(request: HttpRequest, status: int) -> bool:
+    """Return whether this is a probe that found what it hoped for, several times a minute."""
+    return status == 200 and request.method in ("GET", "HEAD") and request.path in _PROBES
 
 
 def _request(scope: Scope) -> HttpRequest:

@@ -26,7 +26,7 @@ def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
             return torchserve
         if path == "/v1/models" or path.startswith("/v1/models/"):
             return v1
-        if path.startswith(("/v2/health/", "/v2/health")) or not path and method in ("GET", "HEAD"):
+        if path.startswith(("/v2/health/", "/v2/health")) or (not path and method in ("GET", "HEAD")):
             return health
         if path in ("/predict", "/health", "/info") or path.startswith(("/predict/", "/info/", "/health/")):
             return named

@@ -73,7 +73,7 @@ class Service:
                 decoded.append((position, self.decode(request)))
             except PredictorError as error:
                 results[position] = failure(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a body provokes is its request's error alone
                 results[position] = failure(self._translate(error, [request.request_id]))
         self.parts.sent.clear()
         if decoded:
@@ -172,7 +172,7 @@ class Service:
             body, headers = encode(request, item, answers, self._signature is not None)
             if len(body) > self._max_response_size:
                 raise ResponseTooLarge(
-                    f"the answer has {len(body)} bytes, more than max_response_size ({self._max_response_size})"
+                    f"the answer has {len(body)} bytes, more than max_response_size allows"
                 )
         except PredictorError as error:
             return failure(error)

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from predictor.handlers.context import Context
+from predictor.handlers.inputs import SignatureError
+from predictor.handlers.modules import ModelFileError
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
     Batch,
@@ -142,7 +144,7 @@ class Worker:
                 self._channel.send(Chunk(batch.id, wanted[index], part))
 
             answers = self._service.run([batch.requests[position] for position in wanted], send_part)
-            for position, answer in zip(wanted, answers):
+            for position, answer in zip(wanted, answers, strict=True):
                 results[position] = answer
         self._channel.send(Results(batch.id, results))
 
@@ -198,7 +200,7 @@ def main() -> None:
     sys.argv = sys.argv[:1]
     try:
         service, device = load_service(load)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's import may raise anything
         channel.send(_load_failure(error))
         raise SystemExit(1) from None
     channel.send(Loaded(device, time.monotonic() - started, service.info))
@@ -207,7 +209,7 @@ def main() -> None:
 
 def _load_failure(error: BaseException) -> LoadFailed:
     """Describe a failed load in one line; the handler's own frames go to the log."""
-    if not isinstance(error, HandlerError):
+    if not isinstance(error, (HandlerError, ModelFileError, SignatureError)):
         logger.error("loading failed\n%s", "".join(traceback.format_exception(error)))
     reason = f"could not load its model: {type(error).__name__}: {error}"
     return LoadFailed(reason, isinstance(error, MemoryError) or "out of memory" in str(error))

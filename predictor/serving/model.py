@@ -298,7 +298,7 @@ class ServedModel:
         """Hand the answers of a batch to their requests."""
         self._end_row_of_deaths(worker)
         now = asyncio.get_running_loop().time()
-        for job, result in zip(batch.jobs, message.results):
+        for job, result in zip(batch.jobs, message.results, strict=True):
             self._queue.done(job)
             if result is None:
                 continue
