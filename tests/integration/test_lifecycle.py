@@ -19,7 +19,7 @@ from support import load, wire
 from support.models import REPOSITORY, make_model, read_journal
 from support.processes import is_running, wait_until
 from support.server import Server, free_port
-from support.wire import Connection
+from support.wire import Connection, connections
 
 pytestmark = pytest.mark.usefixtures("linux")
 WATCH = Path(__file__).parent.parent / "support" / "watch"
@@ -192,11 +192,12 @@ def test_precedence_of_settings(tmp_path: Path) -> None:
 def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signals) -> None:
     """Under load: readiness turns false, what was accepted is answered, then the process exits with 0."""
     store = store_with(tmp_path, minWorkers=2, maxWorkers=2, jobQueueSize=1000)
-    with Server(store, environment={"PREDICTOR_DRAIN_DELAY": "1.5"}) as server:
+    with (
+        Server(store, environment={"PREDICTOR_DRAIN_DELAY": "1.5"}) as server,
+        connections(server.port, 31) as (idle, *waiting),
+    ):
         workers = server.workers()
-        idle = Connection(server.port)
         assert idle.request("GET", "/ping").status == 200
-        waiting = [Connection(server.port) for _ in range(30)]
         for position, connection in enumerate(waiting):
             connection.send(sleep(0.1, f"waiting-{position}"))
         if number == signal.SIGINT:
@@ -265,7 +266,7 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_grace_period_ends(tmp_path: Path) -> None:
-    """Neither a handler that goes on for ever nor a client that never finishes its upload keeps a pod alive."""
+    """Neither a handler that never ends nor a client that never finishes its upload keeps a pod alive."""
     with Server(store_with(tmp_path), "--grace-period", "2") as server:
         workers = server.workers()
         with Connection(server.port) as running, Connection(server.port) as uploading:
@@ -307,14 +308,13 @@ def test_workers_end_with_a_killed_front_end(tmp_path: Path) -> None:
 
 
 def test_worker_that_dies_while_draining_is_replaced(tmp_path: Path) -> None:
-    with Server(store_with(tmp_path)) as server:
+    with Server(store_with(tmp_path)) as server, connections(server.port, 5) as waiting:
         (worker,) = server.workers()
-        connections = [Connection(server.port) for _ in range(5)]
-        for position, connection in enumerate(connections):
+        for position, connection in enumerate(waiting):
             connection.send(sleep(0.3, f"drained-{position}"))
         wait_until(lambda: tags(tmp_path), 5, "the first request runs")
         server.signal(signal.SIGTERM)
         os.kill(worker, signal.SIGKILL)
-        answers = [connection.response() for connection in connections]
+        answers = [connection.response() for connection in waiting]
         assert [answer.status for answer in answers] == [200] * 5
         assert server.wait_exit() == 0

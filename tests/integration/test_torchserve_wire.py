@@ -15,7 +15,7 @@ import pytest
 from support import wire
 from support.models import make_model
 from support.server import Server
-from support.wire import Connection, Response, chunked, multipart
+from support.wire import Connection, Response, chunked, connections, multipart
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR not really a picture \x00\xff"
 NO_CACHE = {
@@ -614,12 +614,10 @@ def test_statuses_and_headers_go_to_their_own_request(server: Server) -> None:
         {"cmd": "return", "value": "c"},
         {"cmd": "status", "code": 404, "phrase": "", "body": "d"},
     ]
-    connections = [Connection(server.port) for _ in orders]
-    for connection, each in zip(connections, orders, strict=True):
-        connection.send(wire.encode("POST", "/predictions/batcher", each))
-    answers = [connection.response() for connection in connections]
-    for connection in connections:
-        connection.socket.close()
+    with connections(server.port, len(orders)) as opened:
+        for connection, each in zip(opened, orders, strict=True):
+            connection.send(wire.encode("POST", "/predictions/batcher", each))
+        answers = [connection.response() for connection in opened]
     assert [(answer.status, answer.body) for answer in answers] == [
         (201, b"a"),
         (200, b"b"),
@@ -632,13 +630,11 @@ def test_statuses_and_headers_go_to_their_own_request(server: Server) -> None:
 def test_one_bad_item_among_sixteen(server: Server) -> None:
     kinds = {3: {"cmd": "raise"}, 7: {"cmd": "special", "kind": "object"}, 11: {"cmd": "status", "code": 418}}
     for bad_position, bad in kinds.items():
-        connections = [Connection(server.port) for _ in range(16)]
-        for position, connection in enumerate(connections):
-            each = bad if position == bad_position else {"cmd": "tag", "tag": position}
-            connection.send(wire.encode("POST", "/predictions/batcher", each))
-        answers = [connection.response() for connection in connections]
-        for connection in connections:
-            connection.socket.close()
+        with connections(server.port, 16) as opened:
+            for position, connection in enumerate(opened):
+                each = bad if position == bad_position else {"cmd": "tag", "tag": position}
+                connection.send(wire.encode("POST", "/predictions/batcher", each))
+            answers = [connection.response() for connection in opened]
         assert answers.pop(bad_position).status == (418 if bad["cmd"] == "status" else 503)
         expected = [position for position in range(16) if position != bad_position]
         assert [answer.json()["tag"] for answer in answers] == expected

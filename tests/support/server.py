@@ -76,7 +76,8 @@ class Server:
     ) -> None:
         self.stop()
         if kind is not None:
-            sys.stderr.write(f"--- log of the server ---\n{self.log()[-20_000:]}\n")
+            lines = [line for line in self.log().splitlines() if "/v2/health/ready" not in line]
+            sys.stderr.write("\n".join(["--- log of the server ---", *lines[-100:], ""]))
         self.log_file.unlink(missing_ok=True)
 
     @property

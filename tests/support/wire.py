@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 Headers = Sequence[tuple[str, str]]
@@ -126,6 +127,13 @@ class Connection:
                 f"the server closed the connection; read so far: {self._buffer[:200]!r}"
             )
         self._buffer += data
+
+
+@contextlib.contextmanager
+def connections(port: int, count: int) -> Iterator[list[Connection]]:
+    """Open `count` connections, and close them in the end."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Connection(port)) for _ in range(count)]
 
 
 def encode(

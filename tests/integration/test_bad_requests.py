@@ -1,0 +1,85 @@
+"""Thousands of requests that are wrong: each gets its error, nothing breaks, nothing grows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from support import load
+from support.processes import resident_bytes
+from support.server import Server
+from support.wire import Connection
+
+MEGABYTE = 1 << 20
+
+pytestmark = pytest.mark.usefixtures("linux")
+
+
+def bad_request(chance: random.Random) -> dict[str, Any]:
+    """Return one of many kinds of requests that no protocol takes."""
+    garbage = chance.randbytes(chance.choice([0, 1, 50, 5_000]))
+    name = f"m{chance.randrange(10**9)}"
+    path, body = chance.choice(
+        [
+            ("/predictions/digits", garbage),
+            ("/predictions/digits", b"\x89PNG\r\n\x1a\n" + garbage),
+            ("/predictions/wine", garbage),
+            ("/predictions/wine", b'{"alcohol": '),
+            (f"/predictions/{name}", garbage),
+            (f"/predictions/wine/{name}", garbage),
+            (f"/{name}/{name}", garbage),
+            ("/v1/models/wine:predict", garbage),
+            ("/v1/models/wine:predict", b'{"instances": [{}]}'),
+            (f"/v1/models/{name}:predict", b'{"instances": [1]}'),
+            ("/predict/wine", b'{"alcohol": 1}'),
+            ("/predict/wine", b'{"%b": 1}' % name.encode()),
+            (f"/predict/{name}", b"{}"),
+            ("/predict", b"{}"),
+        ]
+    )
+    headers = [("x-request-id", f"bad-{name}"), (f"X-{name}", "1")]
+    return {"method": "POST", "path": path, "body": body, "headers": headers}
+
+
+def send_bad_requests(server: Server, count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    requests = [bad_request(chance) for _ in range(count)]
+    outcomes = asyncio.run(load.fire(server.port, requests, clients=16, keep_alive=(True, False)))
+    assert [outcome.error for outcome in outcomes if outcome.response is None] == []
+    for request, outcome in zip(requests, outcomes, strict=True):
+        response = outcome.response
+        assert response is not None
+        assert 400 <= response.status < 500, (request, response)
+        assert set(response.json()) in ({"code", "type", "message"}, {"error"}, {"detail"})
+
+
+def send_oversize(server: Server, count: int) -> None:
+    for _ in range(count):
+        with Connection(server.port) as connection:
+            connection.send(b"POST /predictions/digits HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            part = b"%x\r\n%b\r\n" % (MEGABYTE, b"x" * MEGABYTE)
+            for _ in range(7):
+                connection.send(part)
+            assert connection.response().status == 413
+
+
+def test_thousands_of_bad_requests_leave_nothing_behind(samples: Server) -> None:
+    check_flat(samples, rounds=3, requests=1_000, oversize=5)
+
+
+def check_flat(server: Server, rounds: int, requests: int, oversize: int) -> None:
+    """Send bad requests in rounds; after the first, neither process may grow, and no crash is logged."""
+    before = server.log().count("Traceback")
+    workers = server.workers()
+    sizes = []
+    for number in range(rounds):
+        send_bad_requests(server, requests, seed=number)
+        send_oversize(server, oversize)
+        sizes.append([resident_bytes(pid) for pid in (server.pid, *workers)])
+    growth = [last - first for first, last in zip(sizes[0], sizes[-1], strict=True)]
+    assert max(growth) < 24 * MEGABYTE, growth
+    assert server.workers() == workers
+    assert server.log().count("Traceback") == before
+    assert server.get("/v2/health/ready").status == 200
