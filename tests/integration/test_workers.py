@@ -308,9 +308,12 @@ def test_others_do_not_notice_a_stuck_worker(busy: Server) -> None:
     thread.join()
 
 
-def test_twenty_restarts_leave_nothing_behind(busy: Server) -> None:
-    back_with_all_workers(busy, "single")
+def test_all_workers_killed_at_once_come_back(busy: Server) -> None:
     restart_workers(busy, rounds=1)
+    assert sum(map(is_running, busy.workers())) == 5
+
+
+def test_twenty_restarts_leave_nothing_behind(busy: Server) -> None:
     files, threads = len(open_files(busy.pid)), len(list(Path(f"/proc/{busy.pid}/task").iterdir()))
     restart_workers(busy, rounds=3)
     wait_until(lambda: len(open_files(busy.pid)) <= files, 10, f"no more than {files} open files")
