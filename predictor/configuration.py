@@ -45,7 +45,7 @@ def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
     if config is None or config.suffix != ".properties":
         values = read_settings_file(config) if config is not None else {}
         settings = load_settings(flags, values, config)
-        return Configuration(settings, parse_load_models([settings.models]))
+        return Configuration(settings, parse_load_models([settings.models.strip() or "all"]))
     file = load_torchserve_config(config, os.environ)
     settings = load_settings(_store_of_layout(flags, file), file.settings, config)
     return Configuration(settings, _what_to_load(settings, flags, file), file.models, file.problems)
@@ -69,4 +69,4 @@ def _what_to_load(settings: Settings, flags: Mapping[str, Any], file: TorchServe
     """Return what to load: a snapshot's models, else those of the flag, else those of the file."""
     if file.load_models is not None and (file.snapshot or "models" not in flags):
         return file.load_models
-    return parse_load_models([settings.models])
+    return parse_load_models([settings.models.strip() or "all"])

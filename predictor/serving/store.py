@@ -19,8 +19,9 @@ from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
 from predictor.serving.devices import visible_gpus
-from predictor.serving.model import ServedModel, WorkerOptions
+from predictor.serving.model import ServedModel
 from predictor.serving.policy import ServingPolicy
+from predictor.serving.pool import WorkerOptions
 from predictor.serving.registry import Registry
 from predictor.serving.sequences import SequencePolicy
 from predictor.settings import Settings

@@ -18,9 +18,10 @@ from predictor.errors import (
     WorkerDied,
 )
 from predictor.ipc.messages import Envelope, InferenceResult, ModelInfo, Verb
-from predictor.serving import model as module
+from predictor.serving import pool as module
 from predictor.serving.job import JobState
-from predictor.serving.model import ModelState, ServedModel, WorkerOptions
+from predictor.serving.model import ModelState, ServedModel
+from predictor.serving.pool import WorkerOptions
 from predictor.serving.policy import ServingPolicy
 
 

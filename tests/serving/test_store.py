@@ -5,6 +5,7 @@ import json
 import pytest
 
 from predictor.archives.model_config import ModelConfig
+from predictor.configuration import resolve
 from predictor.errors import ModelNotFound
 from predictor.serving import store
 from predictor.serving.store import ModelStore, resolve_policy
@@ -37,7 +38,7 @@ def opened(tmp_path):
     scratch.mkdir()
 
     def open_it(path=models, **settings):
-        return ModelStore(Settings(model_store=path, **settings), scratch).open()
+        return ModelStore(resolve({"model_store": path, **settings}, None), scratch).open()
 
     open_it.path = models
     return open_it
@@ -94,7 +95,7 @@ def test_a_store_that_is_not_there(opened, tmp_path):
 
 
 def _registry(opened, scratch, **settings):
-    store = ModelStore(Settings(model_store=opened.path, **settings), scratch)
+    store = ModelStore(resolve({"model_store": opened.path, **settings}, None), scratch)
     return store.registry(store.open().archives)
 
 
@@ -135,7 +136,7 @@ def test_the_models_config_beats_the_settings():
         max_retry_timeout=6,
         client_timeout=1500,
     )
-    policy = resolve_policy(config, settings, 1)
+    policy = resolve_policy(config, None, settings, 1)
     assert (policy.min_workers, policy.max_workers, policy.batch_size, policy.queue_size) == (2, 4, 8, 5)
     assert policy.max_batch_delay == 0.05
     assert policy.client_timeout == 1.5
@@ -144,7 +145,7 @@ def test_the_models_config_beats_the_settings():
 
 def test_the_settings_fill_in_what_the_model_does_not_say():
     settings = Settings(workers=3, batch_size=2, max_batch_delay=7, queue_size=9, response_timeout=11)
-    policy = resolve_policy(ModelConfig(), settings, 1)
+    policy = resolve_policy(ModelConfig(), None, settings, 1)
     assert (policy.min_workers, policy.max_workers, policy.batch_size, policy.queue_size) == (3, 3, 2, 9)
     assert policy.max_batch_delay == 0.007
     assert policy.response_timeout == 11
@@ -152,12 +153,12 @@ def test_the_settings_fill_in_what_the_model_does_not_say():
 
 
 def test_a_zero_in_the_config_is_a_value_not_a_gap():
-    policy = resolve_policy(ModelConfig(max_batch_delay=0), Settings(max_batch_delay=50), 1)
+    policy = resolve_policy(ModelConfig(max_batch_delay=0), None, Settings(max_batch_delay=50), 1)
     assert policy.max_batch_delay == 0
 
 
 def test_fewer_workers_allowed_than_wanted_are_raised_to_what_is_wanted():
-    assert resolve_policy(ModelConfig(max_workers=1), Settings(workers=3), 1).max_workers == 3
+    assert resolve_policy(ModelConfig(max_workers=1), None, Settings(workers=3), 1).max_workers == 3
 
 
 @pytest.mark.parametrize(
@@ -172,12 +173,12 @@ def test_fewer_workers_allowed_than_wanted_are_raised_to_what_is_wanted():
     ],
 )
 def test_which_gpus_a_model_uses(config, settings, gpus):
-    assert resolve_policy(config, Settings(**settings), 1).gpu_ids == gpus
+    assert resolve_policy(config, None, Settings(**settings), 1).gpu_ids == gpus
 
 
 def test_a_wish_for_cuda_without_a_gpu_is_said_and_not_granted(monkeypatch, caplog):
     monkeypatch.setattr(store, "visible_gpus", lambda: 0)
-    assert resolve_policy(ModelConfig(), Settings(device="cuda"), 1).gpu_ids == ()
+    assert resolve_policy(ModelConfig(), None, Settings(device="cuda"), 1).gpu_ids == ()
     assert "no NVIDIA device" in caplog.text
 
 
@@ -185,8 +186,8 @@ def test_a_wish_for_cuda_without_a_gpu_is_said_and_not_granted(monkeypatch, capl
     ("workers", "models", "threads"), [(1, 1, 8), (2, 2, 2), (1, 3, 2), (8, 8, 1), (0, 1, 8)]
 )
 def test_cores_are_shared_out_among_all_workers(workers, models, threads):
-    assert resolve_policy(ModelConfig(), Settings(workers=workers), models).threads == threads
+    assert resolve_policy(ModelConfig(), None, Settings(workers=workers), models).threads == threads
 
 
 def test_threads_that_are_set_are_taken():
-    assert resolve_policy(ModelConfig(), Settings(threads=5), 4).threads == 5
+    assert resolve_policy(ModelConfig(), None, Settings(threads=5), 4).threads == 5

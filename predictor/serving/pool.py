@@ -1,0 +1,276 @@
+"""The worker processes of one model version: started, watched, started again, given up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from predictor.archives.archive import ModelArchive
+from predictor.ipc.messages import Load, Loaded, LoadFailed, ModelInfo, Results
+from predictor.serving.dependencies import DependencyError, install_requirements
+from predictor.serving.policy import ServingPolicy
+from predictor.serving.worker import SentBatch, WorkerProcess, WorkerState
+
+logger = logging.getLogger(__name__)
+
+# Seconds before a worker is started again after the n-th death in a row; the last one repeats.
+_RESTART_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# A worker that has lived this long, or has answered, ends a row of deaths.
+_STABLE_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerOptions:
+    """What every worker of this server is told, whatever its model.
+
+    Attributes:
+        decode_input: whether bodies of JSON and text are decoded for handlers, as TorchServe does.
+        limit_max_image_pixels: whether Pillow's guard against decompression bombs is on.
+        max_response_size: bytes.
+        service_envelope: TorchServe's global envelope, "" for none.
+        stop_grace: seconds a worker may take to finish what it holds when it is stopped.
+        requirements: folder below which the requirements.txt of archives are installed; None leaves
+            them alone.
+    """
+
+    decode_input: bool = True
+    limit_max_image_pixels: bool = True
+    max_response_size: int = 6_553_500
+    service_envelope: str = ""
+    stop_grace: float = 30.0
+    requirements: Path | None = None
+
+
+class PoolOwner(Protocol):
+    """Who is told what becomes of the workers."""
+
+    def worker_ready(self) -> None:
+        """A worker has loaded the model."""
+
+    def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
+        """A worker has answered a batch."""
+
+    def worker_lost(self, worker: WorkerProcess, batches: list[SentBatch], reason: str) -> None:
+        """A worker has ended and left `batches` undone, oldest first."""
+
+    def gave_up(self) -> None:
+        """No worker lives, and none will be started any more."""
+
+
+class WorkerPool:
+    """Keeps `min_workers` processes alive.
+
+    Attributes:
+        workers: those that live or start.
+        info: what the model says of itself; empty until a worker has loaded it.
+        device: where it runs, for people.
+        failure: why the last attempt to load it failed, "" once one has succeeded.
+        exhausted: no worker could be kept alive for `max_retry_timeout`, and none is left.
+    """
+
+    def __init__(
+        self, archive: ModelArchive, policy: ServingPolicy, options: WorkerOptions, owner: PoolOwner
+    ) -> None:
+        """Prepare workers for `archive`; nothing runs before `start`."""
+        self.workers: list[WorkerProcess] = []
+        self.info = ModelInfo()
+        self.device = ""
+        self.failure = ""
+        self.exhausted = False
+        self._archive = archive
+        self._policy = policy
+        self._options = options
+        self._owner = owner
+        self._numbers = itertools.count()
+        self._extra_paths: list[str] = []
+        self._deaths = 0
+        self._short_since: float | None = None
+        self._restarts: set[asyncio.Task[None]] = set()
+        self._restarting = True
+        self._settled = asyncio.Event()
+
+    @property
+    def any_alive(self) -> bool:
+        """Whether a worker would take a batch now."""
+        return any(worker.alive for worker in self.workers)
+
+    @property
+    def any_coming(self) -> bool:
+        """Whether a worker lives, starts, or is about to be started."""
+        return bool(self.workers or self._restarts)
+
+    @property
+    def was_settled(self) -> bool:
+        """Whether the first attempt to load the model has succeeded or failed."""
+        return self._settled.is_set()
+
+    @property
+    def healthy(self) -> bool:
+        """TorchServe's rule for /ping: not short of workers for longer than maxRetryTimeoutInSec."""
+        if self.exhausted:
+            return False
+        if self._short_since is None or self._enough_alive:
+            return True
+        return asyncio.get_running_loop().time() - self._short_since <= self._policy.max_retry_timeout
+
+    async def start(self) -> None:
+        """Start the workers; returns before they have loaded (see `settled`).
+
+        The archive's requirements are installed first, where that is allowed.
+        """
+        self._short_since = asyncio.get_running_loop().time() if self._policy.min_workers else None
+        if self._options.requirements is not None:
+            await self._install_requirements(self._options.requirements)
+        for _ in range(self._policy.min_workers):
+            await self._start_worker()
+
+    async def settled(self) -> None:
+        """Wait until a worker is ready or the first attempt to load has failed."""
+        if self._policy.min_workers:
+            await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Let every worker finish what it holds, and start no other."""
+        self.stop_restarting()
+        await asyncio.gather(*(worker.stop(self._options.stop_grace) for worker in list(self.workers)))
+
+    def stop_restarting(self) -> None:
+        """Start no further worker, not even one that is due."""
+        self._restarting = False
+        for task in self._restarts:
+            task.cancel()
+
+    def kill(self) -> None:
+        """End all workers at once, whatever they hold."""
+        self.stop_restarting()
+        for worker in self.workers:
+            worker.kill()
+
+    # WorkerOwner
+
+    def worker_loaded(self, worker: WorkerProcess, message: Loaded) -> None:
+        """Take a new worker into service."""
+        loop = asyncio.get_running_loop()
+        self.info, self.device, self.failure = message.info, message.device, ""
+        self._settled.set()
+        loop.call_later(_STABLE_SECONDS, self._end_row_of_deaths, worker)
+        seconds = loop.time() - worker.started_at
+        text = "%s: worker %d is ready on %s after %.1f s (pid %d)"
+        logger.info(text, self._label, worker.number, message.device, seconds, worker.pid)
+        self._owner.worker_ready()
+
+    def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
+        """Pass an answer on; the worker has shown that it lives."""
+        self._end_row_of_deaths(worker)
+        self._owner.worker_answered(worker, batch, message)
+
+    def worker_lost(self, worker: WorkerProcess) -> None:
+        """Say what the dead worker left undone, and start another."""
+        self.workers.remove(worker)
+        batches = list(worker.inflight)
+        worker.inflight.clear()
+        if not self._restarting and not batches:
+            return
+        reason = worker.load_error.reason if worker.load_error else worker.describe_end()
+        logger.error("%s: worker %d %s", self._label, worker.number, reason)
+        self._deaths += 1
+        if worker.loaded is None:
+            self.failure = reason
+            self._settled.set()
+        self._owner.worker_lost(worker, batches, reason)
+        self._restart_later()
+
+    # private
+
+    @property
+    def _label(self) -> str:
+        return f"model {self._archive.name} {self._archive.version}"
+
+    @property
+    def _enough_alive(self) -> bool:
+        return sum(worker.alive for worker in self.workers) >= self._policy.min_workers
+
+    async def _install_requirements(self, folder: Path) -> None:
+        try:
+            installed = await install_requirements(self._archive, folder)
+        except DependencyError as error:
+            # The handler may still work: TorchServe, too, leaves that to the import that fails.
+            logger.error("%s: %s", self._label, error)
+            return
+        if installed is not None:
+            logger.info("%s: its requirements are installed", self._label)
+            self._extra_paths = [str(installed)]
+
+    async def _start_worker(self) -> None:
+        worker = WorkerProcess(self, next(self._numbers))
+        self.workers.append(worker)
+        try:
+            load = self._load(worker.number)
+            await worker.start(load, self._policy.startup_timeout, self._policy.response_timeout)
+        except OSError as error:
+            # No process, no memory or no file descriptor to be had just now.
+            worker.load_error = LoadFailed(f"could not be started: {error}")
+            self.worker_lost(worker)
+
+    def _load(self, number: int) -> Load:
+        """Return the order to load for worker `number`, which also picks its GPU."""
+        gpus = self._policy.gpu_ids
+        archive = self._archive
+        options = self._options
+        return Load(
+            model_name=archive.name,
+            model_version=archive.version,
+            directory=str(archive.directory.resolve()),
+            manifest=dict(archive.manifest.raw),
+            config=dict(archive.config.raw),
+            gpu_id=gpus[number % len(gpus)] if gpus else None,
+            batch_size=self._policy.batch_size,
+            threads=self._policy.threads,
+            decode_input=options.decode_input,
+            limit_max_image_pixels=options.limit_max_image_pixels,
+            max_response_size=options.max_response_size,
+            service_envelope=options.service_envelope,
+            continuous=self._policy.continuous,
+            extra_paths=self._extra_paths,
+        )
+
+    def _end_row_of_deaths(self, worker: WorkerProcess) -> None:
+        """Forget earlier deaths: this worker has shown that it lives."""
+        if worker.alive:
+            self._deaths = 0
+            if self._enough_alive:
+                self._short_since = None
+
+    def _restart_later(self) -> None:
+        """Start a worker in the place of a dead one, unless that has failed for too long."""
+        loop = asyncio.get_running_loop()
+        if self._short_since is None:
+            self._short_since = loop.time()
+        if not self._restarting or len(self.workers) + len(self._restarts) >= self._policy.min_workers:
+            return
+        if loop.time() - self._short_since > self._policy.max_retry_timeout:
+            self._give_up()
+            return
+        delay = _RESTART_DELAYS[min(self._deaths, len(_RESTART_DELAYS)) - 1]
+        task = loop.create_task(self._restart(delay))
+        self._restarts.add(task)
+        task.add_done_callback(self._restarts.discard)
+
+    async def _restart(self, delay: float) -> None:
+        if delay:
+            logger.info("%s: starting a worker again in %.0f s", self._label, delay)
+            await asyncio.sleep(delay)
+        await self._start_worker()
+
+    def _give_up(self) -> None:
+        reason = self.failure or "its workers keep dying"
+        seconds = self._policy.max_retry_timeout
+        text = "%s: no worker could be kept alive for %.0f s; giving up: %s"
+        logger.error(text, self._label, seconds, reason)
+        if all(worker.state is WorkerState.DEAD for worker in self.workers):
+            self.exhausted = True
+            self._owner.gave_up()
