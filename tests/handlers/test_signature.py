@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
 from predictor.handlers.context import Context
@@ -295,6 +295,13 @@ def test_formats_that_start_other_programs_are_not_opened():
         open_image("image", eps)
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow has no AVIF")
+def test_a_broken_avif_is_the_clients_mistake():
+    data = _picture("AVIF", (32, 32))
+    with pytest.raises(InvalidInput, match="'image'"):
+        open_image("image", data[: len(data) // 2] + bytes(len(data) // 2))
+
+
 _FORMS = [
     "PNG",
     "JPEG",
@@ -310,6 +317,7 @@ _FORMS = [
     "JPEG2000",
     "SGI",
     "ICNS",
+    "AVIF",
 ]
 _SEEDS = []
 for _form in _FORMS:
