@@ -5,8 +5,8 @@ from serving_fakes import archive
 
 from predictor.errors import ModelNotFound, ModelVersionNotFound
 from predictor.serving.model import ServedModel
-from predictor.serving.pool import WorkerOptions
 from predictor.serving.policy import ServingPolicy
+from predictor.serving.pool import WorkerOptions
 from predictor.serving.registry import Registry
 
 

@@ -21,8 +21,8 @@ from predictor.ipc.messages import Envelope, InferenceResult, ModelInfo, Verb
 from predictor.serving import pool as module
 from predictor.serving.job import JobState
 from predictor.serving.model import ModelState, ServedModel
-from predictor.serving.pool import WorkerOptions
 from predictor.serving.policy import ServingPolicy
+from predictor.serving.pool import WorkerOptions
 
 
 @pytest.fixture(autouse=True)
