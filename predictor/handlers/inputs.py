@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from predictor.errors import InvalidInput
 from predictor.ipc.messages import TensorSpec
+from predictor.oip.datatypes import DATATYPES
 
 _KINDS = ("tensor", "image", "text")
 
@@ -42,7 +43,7 @@ def parse_specs(section: Any, key: str) -> tuple[TensorSpec, ...]:
             raise SignatureError(f"signature.{key}[{position}].kind must be one of {', '.join(_KINDS)}")
         # An output may be text without further ado; what comes in has to say how it is read.
         if spec.kind == "tensor" and not (key == "outputs" and spec.dtype == "string"):
-            _dtype(spec, f"signature.{key}[{position}].dtype")
+            spec = _with_known_dtype(spec, f"signature.{key}[{position}].dtype")
         specs.append(spec)
     return tuple(specs)
 
@@ -60,16 +61,15 @@ def numbers(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"Invalid input for '{spec.name}': its rows differ in length") from error
-    target = _dtype(spec, spec.name)
     if array.dtype == object or array.dtype.kind not in "iufb":
         raise InvalidInput(f"Invalid input type for '{spec.name}': expected numbers of type {spec.dtype}")
     # numpy turns a boolean among numbers into a number, which the client did not mean.
     mixed = array.dtype.kind != "b" and not isinstance(value, np.ndarray) and _holds_boolean(value)
-    if array.size and (mixed or (array.dtype.kind == "b") != (target.kind == "b")):
+    if array.size and (mixed or (array.dtype.kind == "b") != (spec.dtype == "bool")):
         raise InvalidInput(
             f"Invalid input type for '{spec.name}': expected {spec.dtype}, got booleans or numbers"
         )
-    return _cast(spec, array, target)
+    return cast_array(spec, array)
 
 
 def one_or_batch(spec: TensorSpec, value: Any) -> bool:
@@ -165,17 +165,26 @@ def from_base64(spec: TensorSpec, text: str) -> bytes:
         raise InvalidInput(f"Invalid input for '{spec.name}': not base64 ({error})") from error
 
 
-def _dtype(spec: TensorSpec, where: str) -> np.dtype[Any]:
+def _with_known_dtype(spec: TensorSpec, where: str) -> TensorSpec:
+    """Return `spec` with the plain name of its dtype: `float` becomes float64."""
+    if spec.dtype == "bfloat16":
+        return spec
     try:
         dtype = np.dtype(spec.dtype)
     except TypeError as error:
         raise SignatureError(f"{where}: unknown dtype {spec.dtype!r}") from error
-    if dtype.kind not in "iufb":
+    if dtype.kind not in "iufb" or dtype.name not in DATATYPES:
         raise SignatureError(f"{where}: dtype {spec.dtype!r} is not numeric")
-    return dtype
+    return msgspec.structs.replace(spec, dtype=dtype.name)
 
 
-def _cast(spec: TensorSpec, array: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+def cast_array(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers in the declared dtype, of which numpy holds a bfloat16 as a float32.
+
+    Raises:
+        InvalidInput: a number has no place in it: a fraction among integers, or one out of range.
+    """
+    target = np.dtype("float32" if spec.dtype == "bfloat16" else spec.dtype)
     if target.kind in "iu":
         if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
             raise InvalidInput(f"Invalid input for '{spec.name}': {spec.dtype} needs whole numbers")

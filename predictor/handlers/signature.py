@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 
 from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
+from predictor.handlers.columns import arguments, join_rows, split_rows
 from predictor.handlers.context import Context
 from predictor.handlers.inputs import (
     SignatureError,
@@ -29,6 +31,7 @@ from predictor.handlers.inputs import (
     split_examples,
 )
 from predictor.handlers.modules import load_module
+from predictor.handlers.tensors import Array, Table, from_torch, to_torch
 from predictor.ipc.messages import ModelInfo, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -136,6 +139,8 @@ class SignatureHandler:
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[Any]:
         """Answer one batch; a row that cannot be used is answered with its `PredictorError`."""
+        if data and isinstance(data[0], Table):
+            return self._answer_tables(data)
         answers: list[Any] = [None] * len(data)
         examples: list[dict[str, torch.Tensor]] = []
         positions: list[int] = []
@@ -168,24 +173,64 @@ class SignatureHandler:
             return [torch.stack(rows).to(self.device)]
         return [torch.stack([example[spec.name] for example in examples]).to(self.device) for spec in inputs]
 
-    @torch.inference_mode()
-    def predict(self, arguments: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
+    def predict(self, batch: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """Run the model on a batch and return one dict of named outputs for each example."""
-        output = self.model(*arguments)
+        columns = self.outputs(batch)
+        values = [column.tolist() for column in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+    @torch.inference_mode()
+    def outputs(self, batch: Sequence[torch.Tensor]) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
+        """Run the model on a batch and return its outputs by name, each with a leading batch axis.
+
+        Tensors are on the host; labels are an array of str.
+        """
+        output = self.model(*batch)
         if self.signature.classes:
             return self._classes(output)
         outputs = output if isinstance(output, (tuple, list)) else (output,)
-        columns = [tensor.cpu().tolist() for tensor in outputs]
         names = [spec.name for spec in self.signature.outputs]
-        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        return {name: tensor.cpu() for name, tensor in zip(names, outputs, strict=True)}
 
-    def _classes(self, logits: torch.Tensor) -> list[dict[str, Any]]:
+    def _classes(self, logits: torch.Tensor) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
         """Turn logits [batch, classes] into label, score and probabilities."""
-        probabilities = torch.softmax(logits.float(), dim=-1)
+        probabilities = torch.softmax(logits.float(), dim=-1).cpu()
         scores, indices = probabilities.max(dim=-1)
-        labels = [self.signature.classes[index] for index in indices.tolist()]
-        rows = zip(labels, scores.tolist(), probabilities.tolist(), strict=True)
-        return [{"label": label, "score": score, "probabilities": row} for label, score, row in rows]
+        labels = np.array(self.signature.classes, dtype=object)[indices.numpy()]
+        return {"label": labels, "score": scores, "probabilities": probabilities}
+
+    def _answer_tables(self, tables: Sequence[Any]) -> list[Any]:
+        """Answer whole tables; those of the same shapes, but for the batch axis, are computed together."""
+        answers: list[Any] = [None] * len(tables)
+        groups: dict[Any, list[tuple[int, list[Array]]]] = {}
+        for position, table in enumerate(tables):
+            try:
+                batch = arguments(self.signature, table, self._element)
+            except PredictorError as error:
+                answers[position] = error
+                continue
+            key = tuple((array.shape[1:], array.dtype) for array in batch)
+            groups.setdefault(key, []).append((position, batch))
+        for members in groups.values():
+            joined = [join_rows(arrays) for arrays in zip(*(batch for _, batch in members), strict=True)]
+            outputs = self.outputs(self._to_device(joined))
+            sizes = [len(batch[0]) for _, batch in members]
+            for (position, _), answer in zip(members, split_rows(outputs, sizes), strict=True):
+                answers[position] = answer
+        return answers
+
+    def _to_device(self, batch: Sequence[Array]) -> list[torch.Tensor]:
+        if self.signature.pack_inputs:
+            return [torch.from_numpy(array).to(self.device) for array in batch]
+        specs = self.signature.inputs
+        return [to_torch(array, spec.dtype).to(self.device) for spec, array in zip(specs, batch, strict=True)]
+
+    def _element(self, spec: TensorSpec, value: Any) -> Array:
+        """Turn one picture or text of a tensor of BYTES into an array without the batch axis."""
+        if spec.kind == "image" and isinstance(value, bytes) and value.isascii():
+            # No picture in a common format is plain ASCII; TorchServe's clients send base64 here.
+            value = value.decode("ascii")
+        return from_torch(self._tensor(spec, value))[0]
 
     def _named_values(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Find the inputs in a row, whether they are its keys, or lie in its `data` or `body`."""
@@ -219,8 +264,9 @@ class SignatureHandler:
             return self.transform(spec.name, _text(spec.name, value))
         if isinstance(value, (bytes, bytearray)):
             value = _parse_json(spec.name, value)
-        array = check_shape(spec, numbers(spec, value))
-        return torch.from_numpy(np.array(array))
+        array = np.array(check_shape(spec, numbers(spec, value)))
+        tensor = torch.from_numpy(array)
+        return tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
 
 
 def open_image(name: str, data: bytes) -> Image.Image:

@@ -32,6 +32,7 @@ class Envelope(enum.Enum):
     TORCHSERVE = "torchserve"
     V1 = "v1"
     NAMED = "named"
+    V2 = "v2"
 
 
 class InferenceRequest(msgspec.Struct, array_like=True):
@@ -46,6 +47,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
         url_path: what follows the version in TorchServe's path; None on routes that do not tell it.
         fields: query parameters, on the routes that make data fields of them.
         body: the raw bytes.
+        model: name and version for answers that repeat them (V2), "" on other routes.
     """
 
     request_id: str
@@ -56,6 +58,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
     url_path: str | None = None
     fields: list[tuple[str, str]] = []
     body: bytes = b""
+    model: tuple[str, str] = ("", "")
 
 
 class InferenceResult(msgspec.Struct, array_like=True):

@@ -7,16 +7,18 @@ from predictor.protocols.health import HealthProtocol
 from predictor.protocols.named import NamedProtocol
 from predictor.protocols.torchserve import TorchServeProtocol
 from predictor.protocols.v1 import V1Protocol
+from predictor.protocols.v2 import V2Protocol
 from predictor.serving.registry import Registry
 
 # Answered by KServe's own app until our routes for them exist.
-_KSERVE = ("/v2", "/metrics", "/docs", "/openapi.json")
+_KSERVE = ("/metrics", "/docs", "/openapi.json")
 
 
 def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
     """Return the function that picks the protocol of a request, None meaning KServe's own app."""
     torchserve = TorchServeProtocol(registry)
     v1 = V1Protocol(registry)
+    v2 = V2Protocol(registry)
     named = NamedProtocol(registry, default_model)
     health = HealthProtocol(registry)
 
@@ -28,6 +30,8 @@ def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
             return v1
         if path.startswith(("/v2/health/", "/v2/health")) or (not path and method in ("GET", "HEAD")):
             return health
+        if path == "/v2" or path.startswith("/v2/"):
+            return v2
         if path in ("/predict", "/health", "/info") or path.startswith(("/predict/", "/info/", "/health/")):
             return named
         if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):

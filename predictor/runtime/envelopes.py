@@ -13,13 +13,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import orjson
-
 from predictor.errors import InvalidInput, InvalidOutput, PredictorError
 from predictor.handlers.signature import Signature
 from predictor.ipc.messages import Envelope, InferenceRequest
+from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.rows import Row, decode_row, request_headers
+from predictor.runtime.v2 import Reply, decode_v2
 
 JSON_TYPE = ("content-type", "application/json")
 
@@ -31,15 +30,20 @@ class Decoded:
         rows: one dict per example.
         headers: what the handler's context shows for each of these rows.
         single: the client sent one example without a batch axis (named inputs only).
+        reply: turns the answers to these rows into a body and its headers, where the request itself
+            says how (V2 only).
     """
 
-    __slots__ = ("headers", "rows", "single")
+    __slots__ = ("headers", "reply", "rows", "single")
 
-    def __init__(self, rows: list[Row], headers: dict[str, Any], single: bool = True) -> None:
+    def __init__(
+        self, rows: list[Row], headers: dict[str, Any], single: bool = True, reply: Reply | None = None
+    ) -> None:
         """Keep what was decoded."""
         self.rows = rows
         self.headers = headers
         self.single = single
+        self.reply = reply
 
 
 def decode(request: InferenceRequest, signature: Signature | None, decode_input: bool = True) -> Decoded:
@@ -56,6 +60,11 @@ def decode(request: InferenceRequest, signature: Signature | None, decode_input:
         return _decode_v1(request)
     if request.envelope is Envelope.NAMED:
         return _decode_named(request, signature)
+    if request.envelope is Envelope.V2:
+        rows, reply = decode_v2(request, signature)
+        headers = request_headers(request, {})
+        headers["explain"] = str(request.verb.value == "explain")
+        return Decoded(rows, headers, reply=reply)
     row, types = decode_row(request, decode_input)
     return Decoded([row], request_headers(request, types))
 
@@ -76,56 +85,14 @@ def encode(
     for answer in answers:
         if isinstance(answer, PredictorError):
             raise answer
+    if decoded.reply is not None:
+        return decoded.reply(answers)
     if request.envelope is Envelope.V1:
         key = "explanations" if request.verb.value == "explain" else "predictions"
         return dump_json({key: list(answers)}), [JSON_TYPE]
     if request.envelope is Envelope.NAMED:
         return dump_json(_named_answer(decoded, answers)), [JSON_TYPE]
     return _encode_torchserve(answers[0]), [JSON_TYPE] if is_native else []
-
-
-def load_json(body: bytes) -> Any:
-    """Parse a request body; NaN and Infinity are accepted as Python writes them.
-
-    Raises:
-        InvalidInput: it is not JSON.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if b"NaN" not in body and b"Infinity" not in body:
-            raise InvalidInput(f"Invalid JSON: {error}") from error
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Invalid JSON: {error}") from error
-
-
-def dump_json(value: Any) -> bytes:
-    """Serialise an answer; numpy arrays and tensors become lists, what is not finite becomes null.
-
-    Raises:
-        InvalidOutput: the value holds something that has no JSON form.
-    """
-    try:
-        return orjson.dumps(
-            value, default=_jsonable, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-        )
-    except (TypeError, ValueError) as error:
-        raise InvalidOutput("Unsupported model output data type.") from error
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray)):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode("ascii")
-    if isinstance(value, np.generic):
-        return value.item()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _decode_v1(request: InferenceRequest) -> Decoded:

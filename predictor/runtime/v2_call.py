@@ -1,0 +1,45 @@
+"""What a V2 request says, whichever way it came: the same for REST and gRPC."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from predictor.handlers.tensors import Tensor
+
+Headers = list[tuple[str, str]]
+Encoded = tuple[bytes, Headers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """An output that a request asks for; `binary` says how, None leaves that to the request."""
+
+    name: str
+    binary: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A request, decoded.
+
+    Attributes:
+        id: the client's own, "" when it gave none.
+        inputs: at least one.
+        wanted: the outputs to answer, in order; empty for all.
+        binary: whether outputs are answered as bytes where `wanted` does not say.
+        parameters: those of inputs, by the name of the input.
+    """
+
+    id: str
+    inputs: list[Tensor]
+    wanted: list[Wanted]
+    binary: bool
+    parameters: dict[str, dict[str, Any]]
+
+    def wants_binary(self, name: str) -> bool:
+        """Say whether the output `name` goes as bytes."""
+        for item in self.wanted:
+            if item.name == name and item.binary is not None:
+                return item.binary
+        return self.binary
