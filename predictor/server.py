@@ -37,6 +37,8 @@ from predictor.telemetry.logging import AccessLog, configure_logging
 
 logger = logging.getLogger(__name__)
 
+# Somebody at a terminal does not wait for a load balancer; clients that are at it get their answers.
+_INTERRUPT_DELAY = 0.3
 _EXIT_OK = 0
 _EXIT_FAILURE = 1
 
@@ -112,6 +114,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         config.lifespan = "off"
         config.access_log = False
         config.date_header = False
+        config.proxy_headers = False
         self._http = _HttpServer(config, self._listener)
         self._rest_server._server = self._http
 
@@ -178,7 +181,9 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._signals == 1:
             self.registry.accepting = False
             self.application.closing = True
-            delay = self.settings.drain_delay if number == signal.SIGTERM else 0.0
+            delay = self.settings.drain_delay
+            if number == signal.SIGINT:
+                delay = min(delay, _INTERRUPT_DELAY)
             logger.info("%s: draining", signal.Signals(number).name)
             asyncio.get_running_loop().call_later(delay, self._stop.set)
             return
