@@ -79,7 +79,7 @@ def check_flat(server: Server, rounds: int, requests: int, oversize: int) -> Non
         send_oversize(server, oversize)
         sizes.append([resident_bytes(pid) for pid in (server.pid, *workers)])
     growth = [last - first for first, last in zip(sizes[0], sizes[-1], strict=True)]
-    assert max(growth) < 24 * MEGABYTE, growth
+    assert max(growth) < 12 * MEGABYTE, growth
     assert server.workers() == workers
     assert server.log().count("Traceback") == before
     assert server.get("/v2/health/ready").status == 200
