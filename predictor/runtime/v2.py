@@ -53,7 +53,9 @@ def select(wanted: Sequence[Wanted], outputs: Table) -> list[Tensor]:
 
 def _wire(request: InferenceRequest) -> Any:
     if request.content_type == GRPC_TYPE:
-        raise InvalidInput("gRPC is not served")
+        from predictor.runtime import v2_grpc  # only where gRPC is used: protobuf takes time to import
+
+        return v2_grpc
     return v2_rest
 
 

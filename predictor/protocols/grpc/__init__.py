@@ -1,0 +1,1 @@
+"""gRPC: the server, and KServe's inference service on it."""

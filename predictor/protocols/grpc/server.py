@@ -1,0 +1,166 @@
+"""The gRPC server: KServe's V2 service, health and reflection, on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from predictor.oip import inference_pb2
+from predictor.protocols.grpc.inference import SERVICE, InferenceService
+from predictor.serving.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at readiness for those who watch the health service.
+_HEALTH_PERIOD = 0.5
+# What a message has beside the tensor whose size the operator limits.
+_OVERHEAD = 64 * 1024
+
+
+class GrpcError(Exception):
+    """The server cannot be started; the text says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Files in PEM form.
+
+    Attributes:
+        certificate: the server's, with those between it and the root.
+        key: its private key.
+        client_ca: authorities of clients; a client without a certificate of theirs is refused. None
+            lets every client in.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def credentials(self) -> Any:
+        """Return what gRPC makes of the files.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        ca = self.client_ca.read_bytes() if self.client_ca else None
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+
+
+class GrpcServer:
+    """A gRPC server on the running loop.
+
+    Attributes:
+        port: where it listens, once started.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        host: str,
+        port: int,
+        *,
+        max_request_size: int,
+        max_response_size: int,
+        tls: Tls | None = None,
+        services: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        """Prepare to serve the models of `registry`; nothing listens before `start`.
+
+        Args:
+            host: address to listen on; 0.0.0.0 for all.
+            port: TCP port; 0 picks a free one.
+            max_request_size: bytes of a message from a client.
+            max_response_size: bytes of an answer.
+            tls: None speaks plain HTTP/2 (h2c).
+            services: further services: full name, and generic handler.
+        """
+        self._registry = registry
+        self._host = host
+        self.port = port
+        self._limits = (max_request_size, max_response_size)
+        self._tls = tls
+        self._services = services
+        self._server: Any = None
+        self._health: Any = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            GrpcError: the port is taken, or a file of the TLS settings cannot be used.
+        """
+        receive, send = self._limits
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", receive + _OVERHEAD),
+                ("grpc.max_send_message_length", send + _OVERHEAD),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        names = [SERVICE, *(name for name, _ in self._services)]
+        self._server.add_generic_rpc_handlers(
+            (InferenceService(self._registry).handler(), *(handler for _, handler in self._services))
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names.append(health.SERVICE_NAME)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server, _pool())
+        self.port = self._listen()
+        await self._server.start()
+        self._watcher = asyncio.create_task(self._watch(("", *names)))
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new requests, let accepted ones finish for `grace` seconds, and close."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await self._health.enter_graceful_shutdown()
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    def _listen(self) -> int:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        address = f"{host}:{self.port}"
+        try:
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._tls.credentials())
+        except (RuntimeError, OSError) as error:
+            raise GrpcError(f"cannot listen for gRPC on {address}: {error}") from error
+        return int(port)
+
+    async def _watch(self, names: Sequence[str]) -> None:
+        """Keep what the health service says in line with readiness."""
+        known: bool | None = None
+        while True:
+            ready = self._registry.ready
+            if ready is not known:
+                known = ready
+                for name in names:
+                    await self._health.set(name, _serving(ready))
+            await asyncio.sleep(_HEALTH_PERIOD)
+
+
+def _serving(ready: bool) -> Any:
+    status = health_pb2.HealthCheckResponse
+    return status.SERVING if ready else status.NOT_SERVING
+
+
+def _pool() -> Any:
+    """Return a pool of the services' descriptors, for reflection."""
+    pool = DescriptorPool()
+    for module in (inference_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return pool
