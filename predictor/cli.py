@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve",
         help="serve models",
+        usage="predictor serve [--model-store PATH] [--port N] [OPTION ...]",
         description="Serve the models of a folder, an archive, or one model folder.",
         epilog=_SERVE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,18 +90,19 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         extra = typing.cast(dict[str, Any], field.json_schema_extra)
         heading = str(extra["group"])
         group = groups.get(heading) or groups.setdefault(heading, parser.add_argument_group(heading))
-        flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
-        options: dict[str, Any] = {
-            "dest": name,
-            "default": None,
-            "help": _help(field.description, field.default),
-        }
+        options: dict[str, Any] = {"dest": name, "default": None}
         if field.annotation is bool:
-            group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
+            options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(field.annotation) is typing.Literal:
-            group.add_argument(*flags, choices=typing.get_args(field.annotation), **options)
+            options["choices"] = typing.get_args(field.annotation)
         else:
-            group.add_argument(*flags, metavar=_metavar(field.annotation), **options)
+            options["metavar"] = _metavar(field.annotation)
+        group.add_argument(
+            f"--{name.replace('_', '-')}", help=_help(field.description, field.default), **options
+        )
+        if "_" in name:
+            # KServe spells its flags with underscores, and appends some of them.
+            group.add_argument(f"--{name}", help=argparse.SUPPRESS, **options)
 
 
 def _help(description: str | None, default: Any) -> str:

@@ -165,6 +165,9 @@ def read_settings_file(path: Path) -> Mapping[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected settings by name, got {type(values).__name__}")
+    odd = next((name for name in values if not isinstance(name, str)), None)
+    if odd is not None:
+        raise SettingsError(f"{path}: {odd!r} is not the name of a setting")
     return values
 
 

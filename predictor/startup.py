@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from predictor.serving.model import ModelState, ServedModel
 from predictor.serving.registry import Registry
@@ -45,11 +47,11 @@ def _example(model: ServedModel, url: str) -> Iterator[str]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     if not files:
         return
-    file = _short(files[0])
+    file, name = _short(files[0]), quote(model.name, safe="")
     if files[0].suffix == ".json":
-        yield f"curl -H 'Content-Type: application/json' -d @{file} {url}/predict/{model.name}"
+        yield f"curl -H 'Content-Type: application/json' -d {shlex.quote(f'@{file}')} {url}/predict/{name}"
     else:
-        yield f"curl -T {file} {url}/predictions/{model.name}"
+        yield f"curl -T {shlex.quote(str(file))} {url}/predictions/{name}"
 
 
 def _short(path: Path) -> Path:

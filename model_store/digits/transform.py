@@ -39,7 +39,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Return `image` upright, opaque, at most LARGEST_SIDE long, as 8-bit RGB."""
-    image = ImageOps.exif_transpose(image)
+    image = ImageOps.exif_transpose(_reduced(image))
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.has_transparency_data:
@@ -47,6 +47,18 @@ def _rgb(image: Image.Image) -> Image.Image:
     image = image.convert("RGB")
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
     return image
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Return a huge picture in a fraction of its size, before anything is computed for each of its pixels."""
+    factor = max(image.size) // (4 * LARGEST_SIDE)
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode.startswith("I;"):
+        image = image.convert("I")
+    return image.reduce((min(factor, image.width), min(factor, image.height)))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -96,12 +96,19 @@ def _import(name: str, model_dir: Path) -> ModuleType:
         raise HandlerError("the manifest names no handler")
     if (model_dir / f"{name}.py").is_file() or (model_dir / name / "__init__.py").is_file():
         return _import_file(name, model_dir)
-    built_in = f"ts.torch_handler.{name}"
-    if importlib.util.find_spec("ts.torch_handler") and importlib.util.find_spec(built_in):
-        return importlib.import_module(built_in)
+    for module in (f"ts.torch_handler.{name}", name):
+        if _is_importable(module):
+            return importlib.import_module(module)
     raise HandlerError(
-        f"handler {name!r} is neither a file of the archive ({name}.py) nor the name of a built-in handler"
+        f"handler {name!r} is neither a file of the archive ({name}.py) nor built in nor installed"
     )
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
 
 
 def _import_file(name: str, model_dir: Path) -> ModuleType:

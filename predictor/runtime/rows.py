@@ -110,8 +110,8 @@ def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bytes, str]]:
     Only parts with a file name keep their content type: the others are plain fields.
     """
     collector = _PartCollector()
-    parser = MultipartParser(boundary, collector.callbacks())
     try:
+        parser = MultipartParser(boundary, collector.callbacks())
         parser.write(body)
         parser.finalize()
     except FormParserError:

@@ -203,8 +203,8 @@ def _text(value: object) -> str:
 def _status(value: object, default: int) -> int:
     """Return an HTTP status from what a handler chose, which may be any kind of number or a text."""
     try:
-        status = int(str(value))
-    except ValueError:
+        status = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
         return default
     return status if 200 <= status <= 599 else default
 

@@ -90,6 +90,7 @@ class WorkerPool:
         self._deaths = 0
         self._short_since: float | None = None
         self._restarts: set[asyncio.Task[None]] = set()
+        self._due = 0
         self._restarting = True
         self._settled = asyncio.Event()
 
@@ -250,12 +251,13 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         if self._short_since is None:
             self._short_since = loop.time()
-        if not self._restarting or len(self.workers) + len(self._restarts) >= self._policy.min_workers:
+        if not self._restarting or len(self.workers) + self._due >= self._policy.min_workers:
             return
         if loop.time() - self._short_since > self._policy.max_retry_timeout:
             self._give_up()
             return
         delay = _RESTART_DELAYS[min(self._deaths, len(_RESTART_DELAYS)) - 1]
+        self._due += 1
         task = loop.create_task(self._restart(delay))
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
@@ -263,7 +265,11 @@ class WorkerPool:
     async def _restart(self, delay: float) -> None:
         if delay:
             logger.info("%s: starting a worker again in %.0f s", self._label, delay)
+        try:
             await asyncio.sleep(delay)
+        finally:
+            # From here on the worker counts as one of `workers`, which it joins before anything is awaited.
+            self._due -= 1
         await self._start_worker()
 
     def _give_up(self) -> None:
