@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from predictor.errors import PayloadTooLarge, PredictorError
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.messages import HttpRequest, HttpResponse
-from predictor.telemetry.logging import AccessLog
+from predictor.telemetry.logging import AccessEntry, AccessLog
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +90,14 @@ class Application:
         started = time.perf_counter()
         request = _request(scope)
         exchange = _Exchange(scope, receive, send)
-        status = _CLIENT_CLOSED_REQUEST
+        status, reason = _CLIENT_CLOSED_REQUEST, ""
         try:
             protocol = self._find(request.method, request.path)
             if protocol is None:
                 status = await self._delegate(scope, receive, send)
             else:
                 response = await self._answer(protocol, request, exchange)
-                status = response.status
+                status, reason = response.status, response.reason
                 response.close = response.close or self.closing
                 await exchange.send(response, request)
         except asyncio.CancelledError:
@@ -106,9 +106,16 @@ class Application:
         finally:
             if self._access_log is not None and not _is_quiet(request, status):
                 client = scope.get("client") or ("", 0)
-                elapsed = time.perf_counter() - started
                 self._access_log.add(
-                    request.method, request.path or "/", status, elapsed, request.request_id, client[0]
+                    AccessEntry(
+                        method=request.method,
+                        path=request.path or "/",
+                        status=status,
+                        seconds=time.perf_counter() - started,
+                        request_id=request.request_id,
+                        client=client[0],
+                        reason=reason,
+                    )
                 )
 
     async def _answer(
@@ -118,10 +125,13 @@ class Application:
             request.body = await exchange.read_body(self._max_request_size)
             return await protocol.handle(request)
         except PredictorError as error:
-            return protocol.render_error(error)
+            failed = error
         except Exception:
             logger.exception("request %s: %s %s", request.request_id, request.method, request.path)
-            return protocol.render_error(PredictorError("Internal server error"))
+            failed = PredictorError("Internal server error")
+        response = protocol.render_error(failed)
+        response.reason = failed.message
+        return response
 
     async def _delegate(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Let KServe's app answer; returns its status."""
@@ -164,7 +174,7 @@ class _Exchange:
                 return early
         for name, value in self._headers:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise PayloadTooLarge(f"The request has {int(value)} bytes; the limit is {limit}")
+                raise PayloadTooLarge(f"The request has {int(value)} bytes; max_request_size is {limit}")
         parts: list[bytes] = []
         size = 0
         while True:
@@ -174,7 +184,7 @@ class _Exchange:
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise PayloadTooLarge(f"The request has more than {limit} bytes, which is the limit")
+                raise PayloadTooLarge(f"The request has more than {limit} bytes (max_request_size)")
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -242,7 +252,7 @@ def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tupl
     if response.bare:
         return [("content-length", str(len(response.body)))]
     headers = [(name, value) for name, value in response.headers if name.lower() not in _RESERVED]
-    headers += common_headers(request.request_id)
+    headers += common_headers(request.request_id, response.cache_control)
     if response.stream is not None:
         headers.append(("transfer-encoding", "chunked"))
     elif response.status not in _BODILESS:

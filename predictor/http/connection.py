@@ -194,8 +194,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def common_headers(request_id: str) -> list[tuple[str, str]]:
-    """Return the headers that go with every response."""
+def common_headers(request_id: str, cache_control: str = "") -> list[tuple[str, str]]:
+    """Return the headers that go with every response; without `cache_control` nobody may keep it."""
+    if cache_control:
+        return [("x-request-id", request_id), ("Cache-Control", cache_control)]
     return [
         ("x-request-id", request_id),
         ("Pragma", "no-cache"),

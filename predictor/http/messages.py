@@ -20,9 +20,20 @@ class HttpRequest:
         headers: in order, with the client's spelling.
         body: the bytes after the head.
         request_id: the client's x-request-id if it sent a usable one, else made here.
+        trailing_slash: whether `path` had one, which matters to relative links.
     """
 
-    __slots__ = ("_lower", "body", "headers", "method", "path", "query_string", "request_id", "segments")
+    __slots__ = (
+        "_lower",
+        "body",
+        "headers",
+        "method",
+        "path",
+        "query_string",
+        "request_id",
+        "segments",
+        "trailing_slash",
+    )
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class HttpRequest:
         """Describe a request; `body` is set once it has been read."""
         self.method = method
         self.path = path.rstrip("/")
+        self.trailing_slash = path != self.path
         self.segments = self.path.split("/")[1:]
         self.query_string = query_string
         self.headers = headers
@@ -64,7 +76,9 @@ class HttpResponse:
         phrase: reason phrase, None for the standard one.
         stream: further parts, sent as HTTP chunks.
         close: end the connection afterwards.
+        reason: what the log says of an error.
         bare: send no header but content-length (TorchServe's 413).
+        cache_control: what caches may do with it; "" for nothing at all, which suits all but static files.
     """
 
     status: int = 200
@@ -73,7 +87,9 @@ class HttpResponse:
     phrase: str | None = None
     stream: AsyncIterator[bytes] | None = None
     close: bool = False
+    reason: str = ""
     bare: bool = False
+    cache_control: str = ""
 
 
 def json_response(body: bytes, status: int = 200) -> HttpResponse:
