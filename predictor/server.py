@@ -27,6 +27,7 @@ from predictor.configuration import Configuration
 from predictor.http.application import Application
 from predictor.http.connection import Connection
 from predictor.model import TorchModel
+from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
 from predictor.protocols.routes import find_protocol
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Fingerprint, fingerprint, reload
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 _INTERRUPT_DELAY = 0.3
 _EXIT_OK = 0
 _EXIT_FAILURE = 1
+# Seconds that gRPC may take to send the last answers once no model works any more.
+_LAST_ANSWERS = 1.0
 
 
 class _HttpServer(uvicorn.Server):
@@ -62,7 +65,11 @@ class _HttpServer(uvicorn.Server):
 
 
 class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no type information
-    """KServe's ModelServer over our registry, routes and life cycle."""
+    """KServe's ModelServer over our registry, routes and life cycle.
+
+    Attributes:
+        exit_code: status of the process, once `start` has returned.
+    """
 
     def __init__(
         self, settings: Settings, store: ModelStore, registry: Registry, listener: socket.socket
@@ -89,6 +96,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._stop = asyncio.Event()
         self._signals = 0
         self._http: _HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+        self.exit_code = _EXIT_OK
         log_format = _log_format(settings)
         self._access_log = AccessLog(log_format) if settings.access_log else None
         self.application = Application(
@@ -128,6 +137,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         self._register_models()
+        await self._start_grpc()
         http = asyncio.ensure_future(self._rest_server.start())
         for unused in self.servers:
             unused.close()
@@ -140,13 +150,39 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._access_log is not None:
             self._access_log.flush()
 
+    async def _start_grpc(self) -> None:
+        """Listen for gRPC; a port that is taken stops the server only if somebody asked for that port."""
+        settings = self.settings
+        if not settings.grpc_port:
+            return
+        try:
+            server = GrpcServer(
+                self.registry,
+                settings.host,
+                settings.grpc_port,
+                max_request_size=settings.max_request_size,
+                max_response_size=settings.max_response_size,
+                tls=_tls(settings),
+            )
+            await server.start()
+        except GrpcError as error:
+            if "grpc_port" in settings.model_fields_set or settings.grpc_tls:
+                logger.error("%s", error)
+                self.exit_code = _EXIT_FAILURE
+                self._stop.set()
+            else:
+                logger.warning("%s; serving without gRPC (--grpc-port chooses another port)", error)
+            return
+        self._grpc = server
+
     async def _start_models(self) -> None:
         """Start every model, wait until each is loaded or has failed, and say what is served."""
         await asyncio.gather(*(model.start() for model in self.registry.models()))
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
         host, port = self._listener.getsockname()[:2]
-        for line in describe_start(self.registry, host, port):
+        grpc_port = self._grpc.port if self._grpc is not None else 0
+        for line in describe_start(self.registry, host, port, grpc_port):
             logger.info(line)
         if self.settings.started_line:
             sys.stdout.write(self.settings.started_line + "\n")
@@ -198,9 +234,14 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         """Close the port, let accepted requests finish, then end the workers."""
         if self._http is not None:
             self._http.should_exit = True
+        if self._grpc is not None:
+            self._grpc.close(self.settings.grace_period)
+        if self._http is not None:
             while self._http.server_state.connections and not self._http.force_exit:
                 await asyncio.sleep(0.02)
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
+        if self._grpc is not None:
+            await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")
 
 
@@ -241,8 +282,23 @@ def _serve_store(settings: Settings, store: ModelStore, listener: socket.socket)
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
-    PredictorServer(settings, store, registry, listener).start([])
-    return _EXIT_OK
+    server = PredictorServer(settings, store, registry, listener)
+    server.start([])
+    return server.exit_code
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """Return the files for TLS on the gRPC port, None to speak plain HTTP/2.
+
+    Raises:
+        GrpcError: TLS is wanted, but a file is not named.
+    """
+    if not settings.grpc_tls:
+        return None
+    certificate, key = settings.tls_certificate_file, settings.tls_key_file
+    if certificate is None or key is None:
+        raise GrpcError("grpc_tls needs tls_certificate_file and tls_key_file")
+    return Tls(certificate, key, settings.tls_client_ca_file)
 
 
 def _log_format(settings: Settings) -> str:

@@ -50,7 +50,20 @@ class Settings(BaseSettings):
 
     host: str = setting("127.0.0.1", "Network", "Address to listen on; 0.0.0.0 for all.")
     port: int = setting(8080, "Network", "HTTP port of all protocols; 0 picks a free one.", ge=0, le=65535)
-    max_request_size: int = setting(6_553_500, "Network", "Bytes of a request body, at most.", ge=1)
+    grpc_port: int = setting(
+        8081, "Network", "gRPC port (KServe's V2), on the same address; 0 turns gRPC off.", ge=0, le=65535
+    )
+    grpc_tls: bool = setting(False, "Network", "Speak TLS on the gRPC port.")
+    tls_certificate_file: Path | None = setting(
+        None, "Network", "The server's certificate, PEM, the whole chain."
+    )
+    tls_key_file: Path | None = setting(None, "Network", "Its private key, PEM.")
+    tls_client_ca_file: Path | None = setting(
+        None, "Network", "Authorities of clients, PEM; clients without a certificate of theirs are refused."
+    )
+    max_request_size: int = setting(
+        6_553_500, "Network", "Bytes of a request body or gRPC message, at most.", ge=1
+    )
     max_response_size: int = setting(6_553_500, "Network", "Bytes of an answer, at most.", ge=1)
     keep_alive: int = setting(65, "Network", "Seconds that an idle connection stays open.", ge=1)
 

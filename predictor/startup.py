@@ -13,8 +13,8 @@ from predictor.serving.registry import Registry
 _MAX_EXAMPLES = 3
 
 
-def describe_start(registry: Registry, host: str, port: int) -> Iterator[str]:
-    """Yield the lines of the start-up summary."""
+def describe_start(registry: Registry, host: str, port: int, grpc_port: int = 0) -> Iterator[str]:
+    """Yield the lines of the start-up summary; `grpc_port` is 0 where gRPC is off."""
     url = f"http://{_reachable(host)}:{port}"
     models = registry.models()
     width = max((len(model.name) for model in models), default=0)
@@ -22,7 +22,9 @@ def describe_start(registry: Registry, host: str, port: int) -> Iterator[str]:
     for model in models:
         yield f"  {model.name:<{width}}  {model.version}  {_state(model)}"
     yield f"  TorchServe {url}/predictions/MODEL"
-    yield f"  KServe     {url}/v1/models/MODEL:predict"
+    yield f"  KServe     {url}/v1/models/MODEL:predict, {url}/v2/models/MODEL/infer"
+    if grpc_port:
+        yield f"  gRPC       {_reachable(host)}:{grpc_port} (KServe V2)"
     yield f"  named      {url}/predict/MODEL"
     examples = [line for model in models if model.ready for line in _example(model, url)][:_MAX_EXAMPLES]
     if examples:

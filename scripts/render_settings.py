@@ -48,7 +48,7 @@ def render() -> str:
 
 def _row(name: str, field: FieldInfo) -> str:
     default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
-    shown = f"`{default}`" if default != "" else ""
+    shown = f"`{default}`" if default not in ("", None) else ""
     return f"| `{name}` | {_values(field)} | {shown} | {field.description} |"
 
 
@@ -56,14 +56,23 @@ def _values(field: FieldInfo) -> str:
     """Say what a setting may be: its choices, or its kind with its limits."""
     if typing.get_origin(field.annotation) is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
-    kinds: dict[object, str] = {int: "integer", float: "number", bool: "yes or no", str: "text", Path: "path"}
+    kinds: dict[object, str] = {
+        int: "integer",
+        float: "number",
+        bool: "yes or no",
+        str: "text",
+        Path: "path",
+        Path | None: "path",
+    }
     limits = [
         f"{words} {value:g}"
         for limit in field.metadata
         for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"))
         if (value := getattr(limit, key, None)) is not None
     ]
-    return ", ".join([kinds[field.annotation], *limits])
+    options = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
+    kind = options[0] if options else field.annotation
+    return ", ".join([kinds[kind], *limits])
 
 
 def main() -> int:

@@ -54,7 +54,8 @@ class Server:
             key: value for key, value in os.environ.items() if not key.startswith("PREDICTOR_")
         }
         self._environment.update(
-            {"OMP_NUM_THREADS": "1", "PREDICTOR_DRAIN_DELAY": "0"}, **(environment or {})
+            {"OMP_NUM_THREADS": "1", "PREDICTOR_DRAIN_DELAY": "0", "PREDICTOR_GRPC_PORT": "0"},
+            **(environment or {}),
         )
         self._wait = wait
         with tempfile.NamedTemporaryFile(prefix="predictor-test-", suffix=".log", delete=False) as file:

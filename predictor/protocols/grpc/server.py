@@ -94,6 +94,7 @@ class GrpcServer:
         self._server: Any = None
         self._health: Any = None
         self._watcher: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -121,10 +122,19 @@ class GrpcServer:
         await self._server.start()
         self._watcher = asyncio.create_task(self._watch(("", *names)))
 
+    def close(self, grace: float) -> None:
+        """Refuse new requests from now on, and cut those that take more than `grace` seconds."""
+        self._closing = asyncio.ensure_future(self.stop(grace))
+
     async def stop(self, grace: float) -> None:
-        """Refuse new requests, let accepted ones finish for `grace` seconds, and close."""
+        """Refuse new requests and wait for the accepted ones, at most `grace` seconds.
+
+        Clients that watch the health service keep their requests open for ever, so this usually takes
+        all of the time; a later call with less of it ends an earlier one.
+        """
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None
             await self._health.enter_graceful_shutdown()
         if self._server is not None:
             await self._server.stop(grace)
