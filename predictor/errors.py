@@ -18,6 +18,7 @@ stack trace, which goes to the log together with the request id.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -90,9 +91,16 @@ class ModelNotFound(PredictorError):
     status = 404
     torchserve_type = "ModelNotFoundException"
 
-    def __init__(self, model: str) -> None:
-        """Name the missing `model`."""
-        super().__init__(f"Model not found: {model}")
+    def __init__(self, model: str, served: Sequence[str] = ()) -> None:
+        """Name the missing `model`, and for those who can be told more, the `served` ones."""
+        known = f" (served: {', '.join(served)})" if served else ""
+        super().__init__(f"Model not found: {model}{known}")
+        self._model = model
+
+    @property
+    def torchserve_message(self) -> str:
+        """TorchServe's text, which names the missing model alone."""
+        return f"Model not found: {self._model}"
 
 
 class ModelVersionNotFound(PredictorError):

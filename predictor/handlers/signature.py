@@ -249,7 +249,7 @@ class SignatureHandler:
         if isinstance(value, Mapping):
             return value
         if isinstance(value, (bytes, bytearray, str)) and inputs[0].kind == "tensor":
-            value = _parse_json(inputs[0].name, value)
+            value = _parse_json("The body", value)
             if isinstance(value, dict):
                 return value
         if len(inputs) == 1:
@@ -269,7 +269,7 @@ class SignatureHandler:
         if spec.kind == "text":
             return self.transform(spec.name, _text(spec.name, value))
         if isinstance(value, (bytes, bytearray)):
-            value = _parse_json(spec.name, value)
+            value = _parse_json(f"Input '{spec.name}'", value)
         array = np.array(check_shape(spec, numbers(spec, value)))
         tensor = torch.from_numpy(array)
         return tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
@@ -310,8 +310,8 @@ def _text(name: str, value: Any) -> str:
     raise InvalidInput(f"Invalid input type for '{name}': expected string")
 
 
-def _parse_json(name: str, value: bytes | bytearray | str) -> Any:
+def _parse_json(what: str, value: bytes | bytearray | str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Invalid input for '{name}': expected numbers as JSON ({error})") from error
+        raise InvalidInput(f"{what} is not JSON: {error}") from error

@@ -58,7 +58,7 @@ class Registry:
         """
         versions = self._versions.get(name) or self._versions.get(self._aliases.get(name, ""))
         if not versions:
-            raise ModelNotFound(name)
+            raise ModelNotFound(name, self.names())
         if version is None:
             return versions[self._defaults[next(iter(versions.values())).name]]
         model = versions.get(version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -62,6 +63,47 @@ def configure_worker_logging() -> None:
     configure_logging(os.environ.get(_FORMAT_VARIABLE, "text"), os.environ.get(_LEVEL_VARIABLE, "info"))
 
 
+@dataclasses.dataclass(frozen=True)
+class AccessEntry:
+    """One finished request.
+
+    Attributes:
+        seconds: from its head to its answer.
+        client: address of the peer.
+        reason: why it was refused, "" if it was not.
+    """
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    request_id: str
+    client: str
+    reason: str = ""
+
+    def as_json(self) -> str:
+        """Return one JSON object."""
+        entry = {
+            "time": _timestamp(time.time()),
+            "level": "info",
+            "logger": "predictor.access",
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "ms": round(self.seconds * 1000, 2),
+            "request_id": self.request_id,
+            "client": self.client,
+        }
+        return json.dumps({**entry, "reason": self.reason} if self.reason else entry)
+
+    def as_text(self) -> str:
+        """Return one line for people."""
+        clock = time.strftime("%H:%M:%S", time.localtime())
+        words = [clock, str(self.status), self.method, self.path, f"{self.seconds * 1000:.1f} ms"]
+        words += [self.client, self.request_id, self.reason]
+        return _printable(" ".join(word for word in words if word))
+
+
 class AccessLog:
     """One line for each request, written a few times a second so that a request does not wait for it."""
 
@@ -72,28 +114,9 @@ class AccessLog:
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, method: str, path: str, status: int, seconds: float, request_id: str, client: str) -> None:
-        """Note one finished request; `seconds` is the time from its head to its answer."""
-        now = time.time()
-        if self._json:
-            line = json.dumps(
-                {
-                    "time": _timestamp(now),
-                    "level": "info",
-                    "logger": "predictor.access",
-                    "method": method,
-                    "path": path,
-                    "status": status,
-                    "ms": round(seconds * 1000, 2),
-                    "request_id": request_id,
-                    "client": client,
-                }
-            )
-        else:
-            clock = time.strftime("%H:%M:%S", time.localtime(now))
-            line = (
-                f"{clock} {status} {method} {_printable(path)} {seconds * 1000:.1f} ms {client} {request_id}"
-            )
+    def add(self, entry: AccessEntry) -> None:
+        """Note one finished request."""
+        line = entry.as_json() if self._json else entry.as_text()
         self._lines.append(line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)

@@ -46,7 +46,7 @@ async def test_several_models_need_a_name_or_a_default(model):
 
 async def test_an_unknown_model(protocol):
     response = await call(protocol, "POST", "/predict/nope")
-    assert (response.status, parsed(response)) == (404, {"detail": "Model not found: nope"})
+    assert (response.status, parsed(response)) == (404, {"detail": "Model not found: nope (served: m)"})
 
 
 @pytest.mark.parametrize(

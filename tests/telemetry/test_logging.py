@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from predictor.telemetry.logging import (
+    AccessEntry,
     AccessLog,
     JsonFormatter,
     TextFormatter,
@@ -93,8 +94,8 @@ def test_a_worker_by_itself_logs_text(root):
 async def test_the_access_log_is_written_together_and_soon():
     stream = io.StringIO()
     log = AccessLog("json", stream)
-    log.add("GET", "/a", 200, 0.01234, "r1", "10.0.0.1")
-    log.add("POST", "/b", 503, 1.0, "r2", "")
+    log.add(AccessEntry("GET", "/a", 200, 0.01234, "r1", "10.0.0.1"))
+    log.add(AccessEntry("POST", "/b", 503, 1.0, "r2", ""))
     assert stream.getvalue() == ""
     await asyncio.sleep(0.3)
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
@@ -115,7 +116,7 @@ async def test_the_access_log_is_written_together_and_soon():
 async def test_the_access_log_as_text():
     stream = io.StringIO()
     log = AccessLog("text", stream)
-    log.add("GET", "/a", 200, 0.01234, "r1", "10.0.0.1")
+    log.add(AccessEntry("GET", "/a", 200, 0.01234, "r1", "10.0.0.1"))
     log.flush()
     assert re.fullmatch(r"\d\d:\d\d:\d\d 200 GET /a 12.3 ms 10.0.0.1 r1\n", stream.getvalue())
 
@@ -125,7 +126,7 @@ async def test_the_access_log_as_text():
 async def test_a_path_cannot_forge_a_line(log_format, path):
     stream = io.StringIO()
     log = AccessLog(log_format, stream)
-    log.add("GET", path, 200, 0.0, "r1", "c")
+    log.add(AccessEntry("GET", path, 200, 0.0, "r1", "c"))
     log.flush()
     text = stream.getvalue()
     assert len(text.splitlines()) == 1
