@@ -5,13 +5,14 @@ from __future__ import annotations
 from predictor.http.application import FindProtocol, HttpProtocol
 from predictor.protocols.health import HealthProtocol
 from predictor.protocols.named import NamedProtocol
+from predictor.protocols.pages import PagesProtocol
 from predictor.protocols.torchserve import TorchServeProtocol
 from predictor.protocols.v1 import V1Protocol
 from predictor.protocols.v2 import V2Protocol
 from predictor.serving.registry import Registry
 
 # Answered by KServe's own app until our routes for them exist.
-_KSERVE = ("/metrics", "/docs", "/openapi.json")
+_KSERVE = ("/metrics",)
 
 
 def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
@@ -21,6 +22,7 @@ def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
     v2 = V2Protocol(registry)
     named = NamedProtocol(registry, default_model)
     health = HealthProtocol(registry)
+    pages = PagesProtocol(registry)
 
     def find(method: str, path: str) -> HttpProtocol | None:
         path = path.rstrip("/")
@@ -34,6 +36,8 @@ def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
             return v2
         if path in ("/predict", "/health", "/info") or path.startswith(("/predict/", "/info/", "/health/")):
             return named
+        if pages.claims(path):
+            return pages
         if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):
             return None
         return torchserve

@@ -1,0 +1,219 @@
+// The page: choose a model, fill in its form, send the request, show the answer.
+
+import { make, quote } from "./dom.js";
+import { buildForm } from "./fields.js";
+
+// The page may live behind a path prefix, so every address starts from where this file lies.
+const ROOT = new URL("..", import.meta.url);
+const POLL_MS = 2000;
+const MAX_BARS = 12;
+const MAX_SHOWN = 20_000;
+const at = (id) => document.getElementById(id);
+
+let models = [];
+let form = null;
+let info = null;
+let shown = "";
+
+start();
+
+async function start() {
+  at("model").addEventListener("change", () => choose(at("model").value));
+  at("form").addEventListener("submit", predict);
+  at("copy").addEventListener("click", copy);
+  window.addEventListener("hashchange", chooseFromAddress);
+  try {
+    await refresh();
+  } catch (error) {
+    at("failure").textContent = `The list of models could not be read: ${error.message}`;
+    at("failure").hidden = false;
+  }
+}
+
+/** Read which models there are and how they are, again while one of them is still coming. */
+async function refresh() {
+  ({ models } = await getJson("ui/models"));
+  if (models.length === 0) throw new Error("no model is loaded.");
+  const select = at("model");
+  const selected = select.value;
+  select.replaceChildren(...models.map((model) => make("option", { value: model.name }, title(model))));
+  if (selected) select.value = selected;
+  if (form === null || shown !== signature()) await chooseFromAddress();
+  else showState();
+  at("main").hidden = false;
+  if (models.some((model) => !model.ready && model.state !== "idle")) setTimeout(() => refresh().catch(retry), POLL_MS);
+}
+
+function retry() {
+  setTimeout(() => refresh().catch(retry), POLL_MS);
+}
+
+const title = (model) => (model.ready ? model.name : `${model.name} (${model.state})`);
+const chosen = () => models.find((model) => model.name === at("model").value);
+const signature = () => `${at("model").value} ${chosen()?.version} ${chosen()?.ready}`;
+
+function chooseFromAddress() {
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  const found = models.find((model) => model.name === wanted) ?? chosen() ?? models[0];
+  return choose(found.name);
+}
+
+async function choose(name) {
+  at("model").value = name;
+  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+  info = await getJson(`info/${encodeURIComponent(name)}`);
+  if (name !== at("model").value) return;
+  shown = signature();
+  form = buildForm(name, info.inputs);
+  at("description").textContent = info.description;
+  at("fields").replaceChildren(...form.elements);
+  const examples = chosen().examples.map((example) => [example, exampleButton(name, example)]);
+  at("examples").replaceChildren(...examples.map(([, button]) => button));
+  const [first] = chosen().examples;
+  if (first && first.kind !== "image") form.fill(first);
+  clearAnswer();
+  showState();
+}
+
+function showState() {
+  const model = chosen();
+  const failure = model.failure ? `: ${model.failure}` : "";
+  at("state").textContent = `Version ${model.version}, ${model.state}${model.ready ? "" : failure}`;
+  at("state").classList.toggle("ready", model.ready);
+}
+
+function exampleButton(name, example) {
+  const button = make("button", { type: "button", className: "quiet example", title: example.name });
+  const address = new URL(`ui/examples/${encodeURIComponent(name)}/${encodeURIComponent(example.name)}`, ROOT);
+  if (example.kind === "image") button.append(make("img", { src: address.href, alt: "", width: 40, height: 40 }));
+  button.append(make("span", {}, example.name));
+  button.addEventListener("click", async () => {
+    if (example.kind !== "image") return form.fill(example);
+    const response = await fetch(address);
+    form.fill({ kind: "image", value: new File([await response.blob()], example.name) });
+  });
+  return button;
+}
+
+async function predict(event) {
+  event.preventDefault();
+  if (at("predict").ariaDisabled === "true") return;
+  working(true);
+  try {
+    const request = await form.request();
+    const started = performance.now();
+    const response = await send(request);
+    const text = await response.text();
+    showAnswer(request, response, text, performance.now() - started);
+  } catch (error) {
+    clearAnswer();
+    showError("", error.message);
+  }
+  working(false);
+}
+
+async function send({ path, method, headers, body }) {
+  try {
+    return await fetch(new URL(path, ROOT), { method, headers, body });
+  } catch (error) {
+    throw new Error(`The server did not answer (${error.message}).`);
+  }
+}
+
+function working(busy) {
+  at("predict").ariaDisabled = String(busy);
+  at("predict").textContent = busy ? "Predicting…" : "Predict";
+  at("answer").ariaBusy = String(busy);
+}
+
+/** Forget the last answer; the classes that are known keep their places. */
+function clearAnswer() {
+  at("summary").replaceChildren();
+  at("error").hidden = true;
+  at("details").hidden = true;
+  showBars(info.classes.slice(0, MAX_BARS).map((label) => [label, null]));
+}
+
+function showAnswer(request, response, text, milliseconds) {
+  clearAnswer();
+  const answer = parse(text);
+  if (response.ok) showPrediction(answer);
+  else showError(`${response.status} ${response.statusText}`, answer?.detail ?? answer?.error ?? answer?.message ?? text);
+  const duration = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
+  at("timing").textContent = `${response.status} ${response.statusText}, ${duration} ms there and back`;
+  at("raw").textContent = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)} …` : text;
+  at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
+  at("details").hidden = false;
+}
+
+function showError(title, message) {
+  at("bars").replaceChildren();
+  at("error").replaceChildren(...(title ? [make("strong", {}, title)] : []), make("span", {}, String(message)));
+  at("error").hidden = false;
+}
+
+function showPrediction(answer) {
+  const chances = probabilities(answer);
+  const best = chances?.reduce((a, b) => (b[1] > a[1] ? b : a));
+  const label = typeof answer?.label === "string" ? answer.label : best?.[0];
+  if (label === undefined) {
+    at("summary").textContent = "Answered; see below.";
+    return;
+  }
+  at("summary").append(make("strong", {}, label));
+  if (best) at("summary").append(" ", make("span", {}, percent(best[1])));
+  if (chances) showBars(most(chances), label);
+}
+
+/** Find [label, probability] pairs in an answer: our classifiers' lists, or TorchServe's label -> probability. */
+function probabilities(answer) {
+  const list = answer?.probabilities;
+  if (Array.isArray(list) && list.length > 0 && list.every((value) => typeof value === "number"))
+    return list.map((value, index) => [info.classes[index] ?? String(index), value]);
+  if (info.outputs.length > 0 || answer === null || typeof answer !== "object") return null;
+  const pairs = Object.entries(answer);
+  const plausible = pairs.length > 1 && pairs.every(([, value]) => typeof value === "number" && value >= 0 && value <= 1);
+  return plausible ? pairs : null;
+}
+
+/** All classes in their order, or the most probable ones where they are many. */
+function most(chances) {
+  return chances.length <= MAX_BARS ? chances : [...chances].sort((a, b) => b[1] - a[1]).slice(0, MAX_BARS);
+}
+
+function showBars(chances, best) {
+  const rows = chances.map(([label, value]) => {
+    const bar = make("span", { className: "bar" });
+    bar.style.width = `${100 * (value ?? 0)}%`;
+    const row = make("li", { className: label === best ? "best" : "" });
+    row.append(make("span", { className: "class" }, label), make("span", { className: "track" }, bar));
+    row.append(make("span", { className: "percent" }, value === null ? "–" : percent(value)));
+    return row;
+  });
+  at("bars").replaceChildren(...rows);
+}
+
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Copy the command; browsers allow it on https and localhost only, so elsewhere it is selected instead. */
+async function copy() {
+  if (navigator.clipboard) await navigator.clipboard.writeText(at("curl").textContent);
+  else getSelection().selectAllChildren(at("curl"));
+  at("copy").textContent = navigator.clipboard ? "Copied" : "Selected";
+  setTimeout(() => (at("copy").textContent = "Copy"), POLL_MS);
+}
+
+async function getJson(path) {
+  const response = await fetch(new URL(path, ROOT));
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.detail ?? body.error ?? response.statusText);
+  return body;
+}
