@@ -14,7 +14,7 @@ import numpy as np
 
 from predictor.errors import InvalidInput
 from predictor.handlers.signature import Signature
-from predictor.handlers.tensors import Table, Tensor, widen_bf16
+from predictor.handlers.tensors import Array, Table, Tensor, widen_bf16
 from predictor.ipc.messages import InferenceRequest
 from predictor.oip.datatypes import DATATYPES, GRPC_TYPE
 from predictor.runtime import v2_rest
@@ -135,16 +135,29 @@ def answer_tensor(name: str, answer: Any) -> Tensor:
     if hasattr(answer, "detach"):
         answer = answer.detach().cpu()
         answer = answer.float().numpy() if str(answer.dtype) == "torch.bfloat16" else answer.numpy()
-    if not isinstance(answer, (str, bytes, bytearray, dict)):
-        try:
-            array = np.atleast_1d(np.asarray(answer))
-        except ValueError:  # ragged
-            array = np.empty(1, dtype=object)
-        if array.dtype.name in DATATYPES:
-            return Tensor(name, DATATYPES[array.dtype.name], array)
+    array = _array(answer)
+    if array is not None:
+        return Tensor(name, DATATYPES.get(array.dtype.name, "BYTES"), array)
     values = answer if isinstance(answer, list) and answer else [answer]
-    if not all(isinstance(value, (str, bytes, bytearray)) for value in values):
-        values = [value if isinstance(value, str) else dump_json(value) for value in values]
     texts = np.empty(len(values), dtype=object)
-    texts[:] = [bytes(value) if isinstance(value, bytearray) else value for value in values]
+    texts[:] = [_element(value) for value in values]
     return Tensor(name, "BYTES", texts)
+
+
+def _array(answer: Any) -> Array | None:
+    """Return numbers, booleans and texts as an array, None for anything else."""
+    if isinstance(answer, (str, bytes, bytearray, dict)):
+        return None
+    try:
+        array = np.atleast_1d(np.asarray(answer))
+    except ValueError:  # lists of different lengths
+        return None
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    return array if array.dtype.name in DATATYPES else None
+
+
+def _element(value: Any) -> str | bytes:
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    return value if isinstance(value, str) else dump_json(value)
