@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from integration.test_bad_requests import check_flat
 from integration.test_samples import run_mixed_load
 from support import load, wire
