@@ -10,13 +10,18 @@ export function make(tag, properties = {}, ...children) {
 /** A control with its label, and a hint that is read out with it. */
 export function labelled(name, control, hint = "", className = "") {
   const field = make("div", { className: `field ${className}` });
-  field.append(make("label", { htmlFor: control.id }, name), control);
+  field.append(make("label", { htmlFor: control.id }, ...breakable(name)), control);
   if (hint) {
     const note = make("p", { id: `${control.id}-hint`, className: "note" }, hint);
     control.setAttribute("aria-describedby", note.id);
     field.append(note);
   }
   return field;
+}
+
+/** A name in pieces between which a line may end: after each underscore. */
+export function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((piece) => [piece, make("wbr")]);
 }
 
 /** Put a word into a shell command. */

@@ -1,6 +1,6 @@
 // A picture as input: a file that is dropped or chosen, or, where the model reads one channel, a drawing.
 
-import { make, quote } from "./dom.js";
+import { breakable, make, quote } from "./dom.js";
 
 const SIZE = 280;
 const PEN = 22;
@@ -73,7 +73,7 @@ export function pictureField(spec, shape) {
     return current;
   }
   return {
-    element: make("fieldset", { className: "field wide" }, make("legend", {}, spec.name), make("div", { className: "picture" }, stage, tools), note),
+    element: make("fieldset", { className: "field wide" }, make("legend", {}, ...breakable(spec.name)), make("div", { className: "picture" }, stage, tools), note),
     set: (value) => (value instanceof File ? take(value) : wipe()),
     file,
     async read() {

@@ -1,6 +1,6 @@
 // The page: choose a model, fill in its form, send the request, show the answer.
 
-import { make, quote } from "./dom.js";
+import { breakable, make, quote } from "./dom.js";
 import { buildForm } from "./fields.js";
 
 // The page may live behind a path prefix, so every address starts from where this file lies.
@@ -67,8 +67,9 @@ async function choose(name) {
   form = buildForm(name, info.inputs);
   at("description").textContent = info.description;
   at("fields").replaceChildren(...form.elements);
-  const examples = chosen().examples.map((example) => [example, exampleButton(name, example)]);
-  at("examples").replaceChildren(...examples.map(([, button]) => button));
+  const buttons = chosen().examples.map((example) => exampleButton(name, example));
+  at("examples").replaceChildren(...buttons);
+  at("examples").parentElement.hidden = buttons.length === 0;
   const [first] = chosen().examples;
   if (first && first.kind !== "image") form.fill(first);
   clearAnswer();
@@ -138,13 +139,19 @@ function showAnswer(request, response, text, milliseconds) {
   clearAnswer();
   const answer = parse(text);
   if (response.ok) showPrediction(answer);
-  else showError(`${response.status} ${response.statusText}`, answer?.detail ?? answer?.error ?? answer?.message ?? text);
+  else showError(status(response), answer?.detail ?? answer?.error ?? answer?.message ?? text);
   const duration = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
-  at("timing").textContent = `${response.status} ${response.statusText}, ${duration} ms there and back`;
-  at("raw").textContent = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)} …` : text;
+  at("timing").textContent = `${status(response)}, ${duration} ms there and back`;
+  const readable = answer === null || text.includes("\n") ? text : spaced(text);
+  at("raw").textContent = readable.length > MAX_SHOWN ? `${readable.slice(0, MAX_SHOWN)} …` : readable;
   at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
   at("details").hidden = false;
+  // On a narrow screen the answer lies below the form.
+  if (at("answer").getBoundingClientRect().top > innerHeight / 2) at("answer").scrollIntoView();
 }
+
+/** TorchServe's predictions, and HTTP/2, have no reason phrase. */
+const status = (response) => `Status ${response.status} ${response.statusText}`.trim();
 
 function showError(title, message) {
   at("bars").replaceChildren();
@@ -186,12 +193,15 @@ function showBars(chances, best) {
     const bar = make("span", { className: "bar" });
     bar.style.width = `${100 * (value ?? 0)}%`;
     const row = make("li", { className: label === best ? "best" : "" });
-    row.append(make("span", { className: "class" }, label), make("span", { className: "track" }, bar));
+    row.append(make("span", { className: "class" }, ...breakable(label)), make("span", { className: "track" }, bar));
     row.append(make("span", { className: "percent" }, value === null ? "–" : percent(value)));
     return row;
   });
   at("bars").replaceChildren(...rows);
 }
+
+/** JSON text with room for line breaks; its numbers and strings stay as they were sent. */
+const spaced = (json) => json.replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (token) => (token.length === 1 ? `${token} ` : token));
 
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
