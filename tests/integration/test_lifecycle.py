@@ -193,8 +193,8 @@ def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signa
     """Under load: readiness turns false, what was accepted is answered, then the process exits with 0."""
     store = store_with(tmp_path, minWorkers=2, maxWorkers=2, jobQueueSize=1000)
     with (
-        Server(store, environment={"PREDICTOR_DRAIN_DELAY": "1.5"}) as server,
-        connections(server.port, 31) as (idle, *waiting),
+        Server(store, environment={"PREDICTOR_DRAIN_DELAY": "2.5"}) as server,
+        connections(server.port, 21) as (idle, *waiting),
     ):
         workers = server.workers()
         assert idle.request("GET", "/ping").status == 200
@@ -211,11 +211,11 @@ def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signa
         server.signal(number)
         if number == signal.SIGTERM:
             server.wait_status("/v2/health/ready", 503, 1)
+            stop.set()  # a load balancer stops now; what still comes before it notices is welcome
             assert server.get("/ping").status in (200, 500)
             late = server.post("/predictions/m", {"cmd": "tag", "tag": "late"})
             assert late.json()["tag"] == "late"
             assert late.header("connection") == "close"
-            stop.set()
             loader.join()
         for position, connection in enumerate(waiting):
             response = connection.response()
@@ -225,11 +225,11 @@ def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signa
         assert [
             outcome for outcome in outcomes if not outcome.response or outcome.response.status != 200
         ] == []
-        assert number == signal.SIGINT or len(outcomes) > 10
+        assert number == signal.SIGINT or len(outcomes) >= 10
         assert ended(workers)
         assert "Traceback" not in server.log()
         assert sorted(tag for tag in tags(tmp_path) if tag.startswith("waiting")) == sorted(
-            f"waiting-{position}" for position in range(30)
+            f"waiting-{position}" for position in range(20)
         )
 
 
