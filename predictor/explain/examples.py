@@ -1,0 +1,193 @@
+"""What the methods work on: a function to explain, and a batch of examples to explain it for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from predictor.errors import InvalidInput
+from predictor.explain.budget import Budget
+from predictor.explain.shadow import ModelKind
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """The function that is explained.
+
+    Attributes:
+        forward: called with the inputs and then the extras of `Examples`, returns the model's output: a
+            tensor with a leading batch axis, or a tuple that starts with one.
+        kind: what the model is.
+        module: a module that hooks may be set on, which `forward` goes through; None if there is none.
+        probability: explain probabilities instead of logits.
+    """
+
+    forward: Callable[..., Any]
+    kind: ModelKind
+    module: torch.nn.Module | None = None
+    probability: bool = False
+
+    def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Run the model once and return its outputs, float [rows, outputs]."""
+        output = self.forward(*inputs, *extras)
+        if isinstance(output, (tuple, list)):
+            output = output[0]
+        scores: torch.Tensor = output.unsqueeze(1) if output.dim() == 1 else output.flatten(1)
+        scores = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
+        return as_probabilities(scores) if self.probability else scores
+
+
+def as_probabilities(scores: torch.Tensor) -> torch.Tensor:
+    """Turn logits [rows, classes] into probabilities; a lone logit is that of the one class."""
+    return torch.sigmoid(scores) if scores.shape[1] == 1 else torch.softmax(scores, dim=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A batch of examples, each with everything that its explanation depends on.
+
+    Attributes:
+        inputs: what attributions are wanted for, each [rows, ...]; floating point for gradients.
+        baselines: what they are compared with, in the same shapes.
+        extras: further arguments of the model, each [rows, ...], which stay as they are.
+        groups: for each number of the inputs, which feature it belongs to, int64, in the inputs' shapes;
+            counted on from one input to the next; -1 for what is never switched off (padding).
+        targets: indices of the outputs to explain, int64 [rows, targets].
+        owners: which example of the batch a row belongs to, int64 [rows], on the host.
+        seeds: one for each row.
+        background: typical inputs, each [n, ...], for methods that compare with many; empty for none.
+    """
+
+    inputs: Tensors
+    baselines: Tensors
+    extras: Tensors
+    groups: Tensors
+    targets: torch.Tensor
+    owners: torch.Tensor
+    seeds: tuple[int, ...]
+    background: Tensors = ()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.inputs[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.inputs[0].device
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in one row of the inputs."""
+        return sum(math.prod(tensor.shape[1:]) for tensor in self.inputs)
+
+    def with_inputs(self, inputs: Tensors, index: torch.Tensor) -> Examples:
+        """Return other inputs for the rows `index`, whose everything else stays."""
+        return Examples(
+            inputs=inputs,
+            baselines=pick(self.baselines, index),
+            extras=pick(self.extras, index),
+            groups=pick(self.groups, index),
+            targets=self.targets[index],
+            owners=self.owners[index.to(self.owners.device)],
+            seeds=tuple(self.seeds[row] for row in index.tolist()),
+            background=self.background,
+        )
+
+
+@dataclasses.dataclass
+class Attributed:
+    """What a method found.
+
+    Attributes:
+        values: attributions for each input, [rows, targets, ...]. An axis of 1 stands for all of them.
+        n_steps: points used for each row, None where there are none.
+        converged: whether that was enough for the tolerance that was asked for.
+        baseline_scores: mean outputs of what the method compared with, [rows, outputs], where that is not
+            the baseline of the examples.
+    """
+
+    values: Tensors
+    n_steps: list[int] | None = None
+    converged: list[bool] | None = None
+    baseline_scores: torch.Tensor | None = None
+
+
+def pick(tensors: Tensors, index: torch.Tensor) -> Tensors:
+    """Return the rows `index` of each tensor."""
+    return tuple(tensor[index] for tensor in tensors)
+
+
+def evaluate(
+    subject: Subject, inputs: Tensors, extras: Tensors, owners: torch.Tensor, budget: Budget
+) -> torch.Tensor:
+    """Return the outputs of all rows, [rows, outputs], without gradients and in passes of bounded size."""
+    numbers = sum(math.prod(tensor.shape[1:]) for tensor in inputs)
+    parts = []
+    with torch.no_grad():
+        for part in budget.chunks(len(inputs[0]), numbers, inputs[0].device):
+            budget.spend(owners[part])
+            parts.append(subject.scores([t[part] for t in inputs], [t[part] for t in extras]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def gradients(
+    subject: Subject,
+    inputs: Tensors,
+    extras: Tensors,
+    targets: torch.Tensor,
+    owners: torch.Tensor,
+    budget: Budget,
+) -> Tensors:
+    """Return the gradients of the target outputs, [rows, targets, ...] for each input, in one pass.
+
+    All targets of a row share its forward pass.
+
+    Raises:
+        InvalidInput: the outputs do not depend on the inputs in a way that has gradients.
+    """
+    budget.spend(owners, backward=targets.shape[1])
+    with torch.enable_grad():
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+        scores = subject.scores(leaves, extras)
+        if not scores.requires_grad:
+            raise InvalidInput(
+                "The model's output has no gradients with respect to its inputs; use a method that needs none"
+            )
+        chosen = scores.gather(1, targets)
+        found = [
+            _gradient(chosen[:, column].sum(), leaves, column + 1 < chosen.shape[1])
+            for column in range(chosen.shape[1])
+        ]
+    return tuple(torch.stack(columns, dim=1) for columns in zip(*found, strict=True))
+
+
+def _gradient(output: torch.Tensor, leaves: list[torch.Tensor], again: bool) -> list[torch.Tensor]:
+    # An input that the output does not depend on has no gradient at all, which means zero.
+    found: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        output, leaves, retain_graph=again, allow_unused=True
+    )
+    return [
+        torch.zeros_like(leaf) if part is None else part for part, leaf in zip(found, leaves, strict=True)
+    ]
+
+
+def total(values: Tensors) -> torch.Tensor:
+    """Return the sum of all attributions of each row and target, [rows, targets]."""
+    return torch.stack([value.flatten(2).sum(dim=2) for value in values]).sum(dim=0)
+
+
+def spread_over(per_row: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor [rows] with axes added, so that it multiplies `like` [rows, ...] row by row."""
+    return per_row.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def by_example(tensor: torch.Tensor, copies: int) -> torch.Tensor:
+    """Return a tensor [rows x copies, ...] as [rows, copies, ...]."""
+    return tensor.reshape(-1, copies, *tensor.shape[1:])

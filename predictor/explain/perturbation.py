@@ -1,0 +1,139 @@
+"""Methods that switch parts of an input off and watch the output: they work on anything callable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from predictor.explain.budget import Budget
+from predictor.explain.examples import Attributed, Examples, Subject, Tensors, evaluate, pick
+from predictor.explain.methods import Args
+
+
+def feature_ablation(subject: Subject, examples: Examples, budget: Budget, args: Args) -> Attributed:
+    """Return for each number what the target loses when the number's feature is switched off."""
+    counts = group_counts(examples)
+    row = torch.arange(len(examples)).repeat_interleave(torch.tensor(counts))
+    group = torch.cat([torch.arange(count) for count in counts])
+    keep = torch.ones(len(row), max(counts, default=0), dtype=torch.bool)
+    keep[torch.arange(len(row)), group] = False
+    after = coalition_scores(subject, examples, budget, row, keep)
+    before = target_scores(subject, examples, budget)
+    device = examples.device
+    losses = before.new_zeros((len(examples), examples.targets.shape[1], keep.shape[1]))
+    losses[row.to(device), :, group.to(device)] = before[row.to(device)] - after
+    return Attributed(to_numbers(losses, examples))
+
+
+def target_scores(subject: Subject, examples: Examples, budget: Budget) -> torch.Tensor:
+    """Return the outputs for the targets at the inputs, [rows, targets]."""
+    scores = evaluate(subject, examples.inputs, examples.extras, examples.owners, budget)
+    return scores.gather(1, examples.targets)
+
+
+def group_counts(examples: Examples) -> list[int]:
+    """Return how many features each row has."""
+    largest = torch.stack([group.flatten(1).amax(dim=1) for group in examples.groups]).amax(dim=0)
+    return [int(number) + 1 for number in largest.tolist()]
+
+
+def coalition_scores(
+    subject: Subject, examples: Examples, budget: Budget, row: torch.Tensor, keep: torch.Tensor
+) -> torch.Tensor:
+    """Return the outputs for the targets when only some features are as in the input.
+
+    Args:
+        row: which row of the examples each coalition is of, int64 [coalitions].
+        keep: which features it keeps, bool [coalitions, features]; the others have their baseline.
+
+    Returns:
+        [coalitions, targets].
+    """
+    device = examples.device
+    row, keep = row.to(device), keep.to(device)
+    # One more column, for what belongs to no feature and always stays: index -1.
+    keep = torch.cat([keep, keep.new_ones((len(keep), 1))], dim=1)
+    parts = [torch.empty((0, examples.targets.shape[1]), device=device)]
+    for part in budget.chunks(len(row), examples.numbers, device):
+        rows = row[part]
+        inputs = tuple(
+            torch.where(_lookup(keep[part], group[rows]), tensor[rows], baseline[rows])
+            for tensor, baseline, group in zip(
+                examples.inputs, examples.baselines, examples.groups, strict=True
+            )
+        )
+        parts.append(_scores(subject, examples, budget, inputs, rows))
+    return torch.cat(parts)
+
+
+def _lookup(keep: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    flat = groups.flatten(1)
+    flat = torch.where(flat < 0, keep.shape[1] - 1, flat)
+    return keep.gather(1, flat).reshape(groups.shape)
+
+
+def _scores(
+    subject: Subject, examples: Examples, budget: Budget, inputs: Tensors, rows: torch.Tensor
+) -> torch.Tensor:
+    owners = examples.owners[rows.to(examples.owners.device)]
+    scores = evaluate(subject, inputs, pick(examples.extras, rows), owners, budget)
+    return scores.gather(1, examples.targets[rows])
+
+
+def to_numbers(per_feature: torch.Tensor, examples: Examples) -> Tensors:
+    """Give every number of the inputs the attribution of its feature.
+
+    Args:
+        per_feature: [rows, targets, features].
+    """
+    padded = torch.cat([per_feature, per_feature.new_zeros((*per_feature.shape[:2], 1))], dim=2)
+    values = []
+    for group in examples.groups:
+        flat = group.flatten(1)
+        flat = torch.where(flat < 0, padded.shape[2] - 1, flat).unsqueeze(1).expand(-1, padded.shape[1], -1)
+        values.append(padded.gather(2, flat).reshape(len(group), padded.shape[1], *group.shape[1:]))
+    return tuple(values)
+
+
+def occlusion(subject: Subject, examples: Examples, budget: Budget, args: Args) -> Attributed:
+    """Slide a square of baseline over the picture; each pixel gets the mean loss of the squares over it."""
+    picture = next(index for index, tensor in enumerate(examples.inputs) if tensor.dim() == 4)
+    tensor = examples.inputs[picture]
+    height, width = tensor.shape[2:]
+    window = _length(args["window"], min(height, width), 7)
+    stride = min(_length(args["stride"], min(height, width), 14), window)
+    places = list(_places(height, width, window, stride))
+    before = target_scores(subject, examples, budget)
+    losses = tensor.new_zeros((len(tensor), examples.targets.shape[1], height, width))
+    covered = tensor.new_zeros((height, width))
+    for top, left in places:
+        covered[top : top + window, left : left + window] += 1
+    count = len(places)
+    for part in budget.chunks(len(tensor) * count, examples.numbers, examples.device):
+        flat = torch.arange(part.start, part.stop, device=examples.device)
+        row, squares = flat // count, [places[index] for index in (flat % count).tolist()]
+        inputs = [some[row] for some in examples.inputs]
+        for position, (top, left) in enumerate(squares):
+            square = (slice(None), slice(top, top + window), slice(left, left + window))
+            blank = examples.baselines[picture][row[position]][square]
+            inputs[picture][position][square] = blank
+        lost = before[row] - _scores(subject, examples, budget, tuple(inputs), row)
+        for position, (top, left) in enumerate(squares):
+            area = losses[row[position], :, top : top + window, left : left + window]
+            area += lost[position].reshape(-1, 1, 1)
+    values = [some.new_zeros((len(some), losses.shape[1], *some.shape[1:])) for some in examples.inputs]
+    values[picture] = (losses / covered).unsqueeze(2).expand_as(values[picture])
+    return Attributed(tuple(values))
+
+
+def _length(given: int | str, side: int, share: int) -> int:
+    return max(1, round(side / share)) if given == "auto" else min(int(given), side)
+
+
+def _places(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Yield the top left corners of the squares; the last of a line may hang over the edge."""
+    for top in range(math.ceil((height - window) / stride) + 1):
+        for left in range(math.ceil((width - window) / stride) + 1):
+            yield top * stride, left * stride
