@@ -26,6 +26,7 @@ from predictor import __version__
 from predictor.configuration import Configuration
 from predictor.http.application import Application
 from predictor.http.connection import Connection
+from predictor.ipc.allocator import keep_freed_blocks
 from predictor.model import TorchModel
 from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
 from predictor.protocols.routes import find_protocol
@@ -252,6 +253,7 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
         configuration: the settings, and which models to serve how.
         unknown_flags: what the command line held besides settings; reported and ignored.
     """
+    keep_freed_blocks()
     settings = configuration.settings
     configure_logging(_log_format(settings), settings.log_level)
     for noisy in ("uvicorn", "kserve", "asyncio"):

@@ -22,6 +22,7 @@ from PIL import Image
 from predictor.handlers.context import Context
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError
+from predictor.ipc.allocator import keep_freed_blocks
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
     Batch,
@@ -189,6 +190,7 @@ def load_service(load: Load) -> tuple[Service, str]:
 def main() -> None:
     """Run as a worker: the first argument is the number of the inherited socket."""
     _die_with_parent()
+    keep_freed_blocks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_worker_logging()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
