@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_fakes import make_service
-from v2_fakes import grpc, read_grpc, read_rest, rest, run
+from runtime_fakes import make_service, run
+from v2_fakes import grpc, read_grpc, read_rest, rest
 
 from predictor.errors import InvalidInput
 from predictor.ipc.messages import Verb

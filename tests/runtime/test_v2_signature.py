@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime_fakes import run
 from v2_fakes import (
     as_binary,
     as_json,
@@ -19,7 +20,6 @@ from v2_fakes import (
     read_grpc,
     read_rest,
     rest,
-    run,
 )
 from v2_strategies import JSON_NUMBERS, NUMPY, same, tensors
 

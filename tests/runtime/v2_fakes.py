@@ -7,7 +7,7 @@ import json
 import numpy as np
 import orjson
 import torch
-from runtime_fakes import Parts, make_context
+from runtime_fakes import make_context
 
 from predictor.handlers.signature import Signature, SignatureHandler
 from predictor.handlers.tensors import Tensor
@@ -78,10 +78,6 @@ def grpc(message, *, request_id="r-1"):
         body=body,
         model=("m", "1.0"),
     )
-
-
-def run(service, *requests):
-    return service.run(list(requests), Parts())
 
 
 def as_json(tensor: Tensor):
