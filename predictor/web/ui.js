@@ -7,6 +7,8 @@ import { buildForm } from "./fields.js";
 const ROOT = new URL("..", import.meta.url);
 const POLL_MS = 2000;
 const MAX_BARS = 12;
+const MAX_VALUES = 3;
+const MAX_LABEL = 200;
 const MAX_SHOWN = 20_000;
 const at = (id) => document.getElementById(id);
 
@@ -34,14 +36,21 @@ async function start() {
 async function refresh() {
   ({ models } = await getJson("ui/models"));
   if (models.length === 0) throw new Error("no model is loaded.");
-  const select = at("model");
-  const selected = select.value;
-  select.replaceChildren(...models.map((model) => make("option", { value: model.name }, title(model))));
-  if (selected) select.value = selected;
+  listModels();
   if (form === null || shown !== signature()) await chooseFromAddress();
   else showState();
   at("main").hidden = false;
   if (models.some((model) => !model.ready && model.state !== "idle")) setTimeout(() => refresh().catch(retry), POLL_MS);
+}
+
+/** Bring the list of models up to date, without closing it under someone's hands for nothing. */
+function listModels() {
+  const select = at("model");
+  const options = models.map((model) => make("option", { value: model.name }, title(model)));
+  if (options.every((option, index) => select.options[index]?.isEqualNode(option)) && select.length === options.length) return;
+  const selected = select.value;
+  select.replaceChildren(...options);
+  if (models.some((model) => model.name === selected)) select.value = selected;
 }
 
 function retry() {
@@ -130,6 +139,7 @@ function working(busy) {
 /** Forget the last answer; the classes that are known keep their places. */
 function clearAnswer() {
   at("summary").replaceChildren();
+  at("summary").hidden = false;
   at("error").hidden = true;
   at("details").hidden = true;
   showBars(info.classes.slice(0, MAX_BARS).map((label) => [label, null]));
@@ -155,6 +165,7 @@ const status = (response) => `Status ${response.status} ${response.statusText}`.
 
 function showError(title, message) {
   at("bars").replaceChildren();
+  at("summary").hidden = true;
   at("error").replaceChildren(...(title ? [make("strong", {}, title)] : []), make("span", {}, String(message)));
   at("error").hidden = false;
 }
@@ -163,14 +174,21 @@ function showPrediction(answer) {
   const chances = probabilities(answer);
   const best = chances?.reduce((a, b) => (b[1] > a[1] ? b : a));
   const label = typeof answer?.label === "string" ? answer.label : best?.[0];
-  if (label === undefined) {
-    at("summary").textContent = "Answered; see below.";
-    return;
-  }
+  if (label === undefined) return showValues(answer);
   at("summary").append(make("strong", {}, label));
   if (best) at("summary").append(" ", make("span", {}, percent(best[1])));
   if (chances) showBars(most(chances), label);
 }
+
+/** Show an answer that is no class: its first few single values by name, the rest being in the raw answer. */
+function showValues(answer) {
+  const single = Object.entries(answer ?? {}).filter(([, value]) => value === null || typeof value !== "object");
+  const items = typeof answer === "object" ? single.slice(0, MAX_VALUES) : [];
+  if (items.length === 0) at("summary").textContent = "Answered; the answer is below.";
+  for (const [name, value] of items) at("summary").append(make("strong", {}, short(value)), make("span", {}, ...breakable(name)));
+}
+
+const short = (value) => String(typeof value === "number" ? Number(value.toPrecision(6)) : value).slice(0, MAX_LABEL);
 
 /** Find [label, probability] pairs in an answer: our classifiers' lists, or TorchServe's label -> probability. */
 function probabilities(answer) {
