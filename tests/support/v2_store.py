@@ -57,3 +57,14 @@ def make_v2_store(store: Path) -> None:
     make_model(store, "batcher", batchSize=16, maxBatchDelay=300)
     link_sample(store, "wine")
     link_sample(store, "digits")
+
+
+def make_orders(store: Path, name: str, **config: Any) -> Path:
+    """Write a model with the probe handler that takes its orders as JSON in the elements of BYTES."""
+    folder = make_model(store, name, **config)
+    handler = folder / "probe.py"
+    code = handler.read_text()
+    order = 'row.get("body", row.get("data"))'
+    assert order in code
+    handler.write_text(code.replace(order, 'json.loads(row["data"])'))
+    return folder
