@@ -17,6 +17,8 @@ from predictor.ipc.messages import InferenceRequest
 
 # Parts in one form, at most: beyond this the form is an attack, not a request.
 _MAX_PARTS = 1000
+# Of a file in a form that does not say what it is.
+_FILE_TYPE = "application/octet-stream"
 
 Row = dict[str, Any]
 
@@ -52,8 +54,6 @@ def request_headers(request: InferenceRequest, types: dict[str, str]) -> dict[st
     entry for every data key are added as TorchServe does.
     """
     headers: dict[str, Any] = {key: {"content-type": value} for key, value in types.items()}
-    if request.url_path is not None:
-        headers["explain"] = str(request.verb.value == "explain")
     has_length = False
     for name, value in request.headers:
         lower = name.lower()
@@ -64,6 +64,7 @@ def request_headers(request: InferenceRequest, types: dict[str, str]) -> dict[st
     if not has_length:
         headers["content-length"] = str(len(request.body))
     if request.url_path is not None:
+        headers["explain"] = str(request.verb.value == "explain")
         headers["url_path"] = request.url_path
     if request.verb.value == "describe":
         headers["describe"] = "True"
@@ -85,7 +86,8 @@ def _value(data: bytes, content_type: str, decode: bool) -> Any:
         return bytearray(data)
     try:
         if content_type == "application/json":
-            return json.loads(data)
+            # Decoded first: TorchServe reads UTF-8 only, and hands over UTF-16 or a byte order mark as bytes.
+            return json.loads(data.decode("utf-8"))
         if content_type.startswith("text"):
             return data.decode("utf-8")
     except (ValueError, RecursionError):
@@ -96,9 +98,13 @@ def _value(data: bytes, content_type: str, decode: bool) -> Any:
 
 def _urlencoded(body: bytes) -> Iterator[tuple[str, str]]:
     text = body.decode("utf-8", "surrogateescape")
+    before, _, last = text.rpartition("&")
+    if "=" not in last:
+        # Netty, TorchServe's HTTP, takes a bare name for a field only when another one follows.
+        text = before
     try:
         yield from parse_qsl(
-            text, keep_blank_values=False, errors="surrogateescape", max_num_fields=_MAX_PARTS
+            text, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MAX_PARTS
         )
     except ValueError:
         return
@@ -156,5 +162,5 @@ class _PartCollector:
         content_type = ""
         if b"filename" in options:
             raw = self._headers.get(b"content-type", b"").decode("latin-1")
-            content_type = raw.partition(";")[0].strip()
+            content_type = raw.partition(";")[0].strip() or _FILE_TYPE
         self.parts.append((name.decode("utf-8", "replace"), bytes(self._data), content_type))

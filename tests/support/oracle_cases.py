@@ -36,7 +36,8 @@ class Case:
         together: send all requests at once; the answers are compared in the order of the requests.
         numbers: numbers in JSON answers may differ in the last digits, as they do between machines.
         differs: the difference of docs/torchserve.md that is meant to show, by its id there.
-        ours: then, what is answered instead: for each request the fields that differ, `body` as text.
+        ours: then, what is answered instead, for each request; see `oracle_exchange.Answer`. What is not
+            named is not compared.
         needs: a module that the handler imports and that not everybody has installed.
     """
 
@@ -51,6 +52,9 @@ class Case:
 
 
 CASES: list[Case] = []
+
+# What kills a worker of TorchServe is an answer or an error of one request here.
+LIVES = {"differs": "worker-death"}
 
 
 def add(group: str, name: str, *requests: Request, **options: Any) -> None:
@@ -67,6 +71,11 @@ def form(*parts: tuple[str, bytes, str | None, str | None]) -> dict[str, Any]:
     """Return body and content type of a form; see `wire.multipart`."""
     body, content_type = multipart(*parts)
     return {"body": body, "content_type": content_type}
+
+
+def error(code: int, message: str, kind: str = "InternalServerException") -> str:
+    """Return TorchServe's error body."""
+    return json.dumps({"code": code, "type": kind, "message": message}, indent=2) + "\n"
 
 
 def _probe() -> None:
@@ -127,7 +136,17 @@ def _probe() -> None:
     probe("form unicode name", **form(("größe", b"1", None, None)))
     urlencoded = "application/x-www-form-urlencoded"
     probe("urlencoded", body="a=1&b=two+words&c=%C3%BC%26&a=last", content_type=urlencoded)
-    probe("urlencoded blank", body="a=&b&=c", content_type=urlencoded)
+    probe("urlencoded blank", body="a=&c=d", content_type=urlencoded)
+    probe("urlencoded no value", body="b&c=d", content_type=urlencoded)
+    probe("urlencoded last without value", body="c=d&b", content_type=urlencoded)
+    probe("urlencoded trailing", body="a=1&b=2&", content_type=urlencoded)
+    probe(
+        "urlencoded nameless",
+        body="a=b&=c",
+        content_type=urlencoded,
+        differs="nameless-field",
+        ours=({"status": 200},),
+    )
     probe("urlencoded charset", body="a=%C3%BC", content_type=urlencoded + "; charset=UTF-8")
     probe("urlencoded json", body='{"instances": [1]}', content_type=urlencoded)
     probe("urlencoded json with equals", body='{"a": "b=c&d"}', content_type=urlencoded)
@@ -145,7 +164,13 @@ def _probe() -> None:
     probe("legacy form", "/probe/predict?a=1", **form(("b", b"2", None, None)))
     probe("sagemaker", "/invocations?model_name=probe&x=1", body={"a": 1})
     probe("invoke", "/models/probe/invoke?x=1", body=b"x")
-    probe("v1 route", "/v1/models/probe:predict", body={"instances": [1]}, differs="v1-route", ours=({},))
+    probe(
+        "v1 route",
+        "/v1/models/probe:predict",
+        body={"instances": [1]},
+        differs="v1-route",
+        ours=({"status": 200, "phrase": "OK", "headers": [["content-type", "application/json"]]},),
+    )
     probe(
         "header names",
         body=b"x",
@@ -180,16 +205,20 @@ def _simple() -> None:
 
 
 _ANSWERS = (
-    "bytes, bytearray, memoryview, str, empty, empty bytes, unicode, surrogate, int, big, float, nan, inf, none, "
-    "true, list, nested, tuple, int keys, named, enum, empty dict, empty list, numpy float, float32, numpy int, "
-    "numpy array, numpy bool, set, tensor in dict, bytes in dict, date, decimal, tuple keys, generator, unknown"
+    "bytes, bytearray, memoryview, str, empty, empty bytes, unicode, surrogate, int, big, float, nan, inf, "
+    "none, true, list, nested, tuple, int keys, named, enum, empty dict, empty list, numpy float, float32, "
+    "numpy int, numpy array, numpy bool, set, tensor in dict, bytes in dict, date, decimal, tuple keys, "
+    "generator, unknown"
 )
 
 
 def _answers() -> None:
     """What a handler may return, and what it may not."""
     for kind in _ANSWERS.split(", "):
-        add("plain", f"answer {kind}", predict("answers", kind, TEXT))
+        if kind != "surrogate":
+            add("plain", f"answer {kind}", predict("answers", kind, TEXT))
+    unsupported = {"status": 503, "body": error(503, "Unsupported model output data type.")}
+    add("plain", "answer surrogate", predict("answers", "surrogate", TEXT), ours=(unsupported,), **LIVES)
     add("plain", "answer head", predict("answers", "nested", TEXT, method="HEAD"))
 
 
@@ -211,12 +240,16 @@ def _statuses() -> None:
     orders("header", ["header", "X-Model", "cat"], ["header", "x-other", "1"])
     orders("header twice", ["header", "X-Model", "cat"], ["header", "X-Model", "dog"])
     orders("header cases", ["header", "X-Model", "cat"], ["header", "x-model", "dog"])
-    orders("header number", ["header", "X-Number", 5], ["header", "X-Float", 1.5], ["header", "X-True", True])
-    orders("header none", ["header", "X-None", None])
+    numbers = (["header", "X-Number", 5], ["header", "X-Float", 1.5], ["header", "X-True", True])
+    sent = [["x-float", "1.5"], ["x-number", "5"], ["x-true", "True"]]
+    orders("header number", *numbers, ours=({"status": 200, "headers": sent},), **LIVES)
+    orders("header none", ["header", "X-None", None], ours=({"status": 200, "body": "done"},), **LIVES)
     orders("header empty", ["header", "X-Empty", ""])
     orders("header unicode", ["header", "X-City", "Zürich"])
-    orders("header injection", ["header", "X-Bad", "a\r\nX-Injected: 1"])
-    orders("header bad name", ["header", "X Bad Name", "a"])
+    done = {"status": 200, "body": "done"}
+    injected = {**done, "headers": [["x-bad", "a  X-Injected: 1"]]}
+    orders("header injection", ["header", "X-Bad", "a\r\nX-Injected: 1"], ours=(injected,), **LIVES)
+    orders("header bad name", ["header", "X Bad Name", "a"], ours=(done,), **LIVES)
     orders("reserved headers", ["header", "content-length", "1"], ["header", "Connection", "close"])
     orders("reserved ids", ["header", "X-Request-Id", "mine"], ["header", "Cache-Control", "public"])
     orders("cookies", ["header", "Set-Cookie", "a=b; Path=/"])
@@ -225,19 +258,19 @@ def _statuses() -> None:
     orders("content type both", ["header", "Content-Type", "text/csv"], ["type", "text/html"])
     orders("read", ["phrase", 201, "Made"], ["header", "X-A", "b"], ["type", "text/plain"], ["read"])
     orders("read before", ["read"])
-    orders("status text", ["status", "404"])
-    orders("status float", ["status", 404.0])
-    orders("status none", ["status", None])
-    orders("status zero", ["status", 0])
-    orders("status hundred", ["status", 100])
-    orders("status 999", ["status", 999])
-    orders("phrase injection", ["phrase", 200, "OK\r\nX-Injected: 1"])
-    orders("phrase unicode", ["phrase", 200, "Zürich"])
+    orders("status text", ["status", "404"], ours=({"status": 404, "body": "done"},), **LIVES)
+    orders("status float", ["status", 404.0], ours=({"status": 404, "body": "done"},), **LIVES)
+    orders("status none", ["status", None], ours=(done,), **LIVES)
+    for code in (0, 100, 999):
+        orders(f"status {code}", ["status", code], ours=(done,), differs="odd-status")
+    injected = {**done, "phrase": "OK  X-Injected: 1"}
+    orders("phrase injection", ["phrase", 200, "OK\r\nX-Injected: 1"], ours=(injected,), **LIVES)
+    orders("phrase unicode", ["phrase", 200, "Zürich"], ours=({**done, "phrase": "Zürich"},), **LIVES)
 
 
 _FAILURES = (
-    "raise, odd, key, assert, memory, cuda, cuda error, oom, shape, exception, none, dict, str, tuple, too few, "
-    "too many, tensor, ok, unknown"
+    "raise, odd, key, assert, memory, cuda, cuda error, oom, shape, exception, none, dict, str, tuple, "
+    "too few, too many, tensor, ok, unknown"
 )
 
 
@@ -245,19 +278,18 @@ def _failures() -> None:
     """Failing handlers."""
     for kind in _FAILURES.split(", "):
         add("plain", f"failing {kind}", predict("failing", kind, TEXT))
-    for number, arguments in enumerate(
-        (
-            ["no cat", 404],
-            ["teapot", 418],
-            ["gateway", 502],
-            ["odd", 599],
-            ["ok?", 200],
-            ["zero", 0],
-            ["Zürich\n2"],
+    for arguments in (["no cat", 404], ["teapot", 418], ["bad", 502], ["odd", 599], ["Zürich\n2"]):
+        add("plain", f"exception {arguments[0]}", predict("failing", arguments))
+        add("plain", f"exception {arguments[0]} in a function", predict("failing_module", arguments))
+    for arguments in (["ok?", 200], ["zero", 0]):
+        answer = {"status": 500, "body": error(500, arguments[0])}
+        add(
+            "plain",
+            f"exception {arguments[0]}",
+            predict("failing", arguments),
+            differs="odd-status",
+            ours=(answer,),
         )
-    ):
-        add("plain", f"prediction exception {number}", predict("failing", arguments))
-        add("plain", f"prediction exception {number} of a function", predict("failing_module", arguments))
     add("plain", "failing ok after", predict("failing", "raise", TEXT), predict("failing", "ok", TEXT))
 
 

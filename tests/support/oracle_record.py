@@ -29,7 +29,7 @@ from support.oracle_corpus import ARCHIVES, CORPUS, GROUPS, HANDLERS, RECORDINGS
 from support.oracle_exchange import exchange
 
 _PORTS = {"inference": 28080, "management": 28081, "metrics": 28082}
-_START_SECONDS = 300.0
+_START_SECONDS = 120.0
 
 
 def main() -> None:
@@ -63,11 +63,11 @@ def pack_store(store: str, binaries: Path) -> None:
 
 def pack(archive: Archive, binaries: Path, scratch: Path) -> None:
     """Have torch-model-archiver make one archive."""
-    out = scratch / "out"
-    out.mkdir()
+    out = _folder(scratch / "out")
     handler, colon, function = archive.handler.partition(":")
     if handler.endswith(".py"):
-        handler = str(HANDLERS / handler)
+        # With a function the archiver wants the module's path without the suffix.
+        handler = str(HANDLERS / (handler.removesuffix(".py") if function else handler))
     flags: dict[str, Any] = {
         "--model-name": archive.name,
         "--version": archive.version,
@@ -91,7 +91,9 @@ def pack(archive: Archive, binaries: Path, scratch: Path) -> None:
     if extra:
         flags["--extra-files"] = ",".join(map(str, extra))
     command = [str(binaries / "torch-model-archiver"), "--force"]
-    subprocess.run([*command, *(str(part) for pair in flags.items() for part in pair)], check=True)
+    command += [str(part) for pair in flags.items() for part in pair]
+    # It deletes a folder called like the model in the temporary folder.
+    subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(_folder(scratch / "tmp"))})
     (made,) = out.iterdir()
     shutil.move(made, ARCHIVES / archive.store / archive.file)
 
@@ -157,6 +159,11 @@ def _is_ready(name: str, version: str) -> bool:
     except OSError:
         return False
     return any(worker["status"] == "READY" for worker in described["workers"])
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def _write(path: Path, text: str) -> Path:

@@ -30,6 +30,8 @@ class BaseHandler(abc.ABC):  # noqa: B024 - handlers derive from it and ABC in e
     .pt2 (exported program or AOTInductor package), .so (AOTInductor library).
     """
 
+    model_yaml_config: dict[str, Any] = {}
+
     def __init__(self) -> None:
         """Make an empty handler; `initialize` fills it."""
         self.model: Any = None
@@ -43,7 +45,6 @@ class BaseHandler(abc.ABC):  # noqa: B024 - handlers derive from it and ABC in e
         self.explain = False
         self.target: Any = 0
         self.profiler_args: dict[str, Any] = {}
-        self.model_yaml_config: dict[str, Any] = {}
 
     def initialize(self, context: Context) -> None:
         """Choose the device, load the model, compile it if the configuration says so, read the labels.
