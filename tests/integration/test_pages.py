@@ -1,0 +1,457 @@
+"""The pages in a real Chromium: what people do with them, and what must never happen."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import direct
+from support.models import SAMPLES, link_sample, make_model
+from support.server import Server
+
+pytest.importorskip("selenium", reason="selenium is not installed (pip install selenium)")
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from predictor.web.assets import swagger_file
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="no browser: apt-get install chromium chromium-driver, or the like, makes these tests run",
+)
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-dev-shm-usage "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+HOSTILE = "<img src=x onerror=window.hacked=1>"
+SECONDS = 20
+PICTURES = sorted((SAMPLES / "digits" / "examples").iterdir())
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The samples, a model with a handler of its own, and one whose every text is an attack."""
+    store = tmp_path_factory.mktemp("pages")
+    missing = [name for name in ("digits", "wine", "docstrings") if not link_sample(store, name)]
+    if missing:
+        pytest.skip(f"no trained weights for {', '.join(missing)}")
+    make_model(store, "echo", "module_level")
+    make_hostile(store)
+    with Server(store) as running:
+        yield running
+
+
+def make_hostile(store: Path) -> None:
+    """Make a copy of `wine` with markup for its name, description, labels, and the name of its example."""
+    folder = store / "hostile"
+    shutil.copytree(store / "wine", folder)
+    manifest = folder / "MAR-INF" / "MANIFEST.json"
+    described = json.loads(manifest.read_text())
+    described["model"]["modelName"] = HOSTILE
+    manifest.write_text(json.dumps(described))
+    config = folder / "model-config.yaml"
+    told = yaml.safe_load(config.read_text())
+    told["signature"]["description"] = "<script>window.hacked=2</script><b>bold</b>"
+    told["signature"]["classes"] = ["<i onclick=window.hacked=3>A</i>", "'\" &amp;", "<svg onload=hacked=4>"]
+    told["signature"]["inputs"][0]["description"] = HOSTILE
+    config.write_text(yaml.safe_dump(told))
+    (folder / "examples" / "wine.json").rename(folder / "examples" / f"{HOSTILE}.json")
+
+
+class Page:
+    """A browser looking at `/ui`.
+
+    Attributes:
+        driver: Selenium's.
+        url: of the server, without a slash at the end.
+    """
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, model: str = "", width: int = 1200) -> Page:
+        """Load the page anew, with `model` chosen, `width` CSS pixels wide."""
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+        )
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}/ui#{model}")
+        self.until(lambda: self.find("main").is_displayed())
+        return self
+
+    def find(self, name: str) -> WebElement:
+        return self.driver.find_element(By.ID, name)
+
+    def text(self, name: str) -> str:
+        return str(self.find(name).text)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        return WebDriverWait(self.driver, SECONDS, 0.05).until(lambda _: condition())
+
+    def choose(self, model: str) -> None:
+        Select(self.find("model")).select_by_value(model)
+        self.until(
+            lambda: self.driver.execute_script("return decodeURIComponent(location.hash)") == f"#{model}"
+        )
+        self.until(lambda: self.text("fields"))
+
+    def predict(self) -> str:
+        """Press the button and return the label that is shown."""
+        self.find("predict").click()
+        return self.answer()
+
+    def answer(self) -> str:
+        self.until(lambda: self.text("predict") == "Predict" and self.find("details").is_displayed())
+        return str(self.driver.find_element(By.CSS_SELECTOR, "#summary strong").text)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def console(self) -> list[str]:
+        """Return what the browser has complained about since it was last asked."""
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def requests(self) -> set[str]:
+        """Return the addresses that have been asked for since this was last called."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # type: ignore[no-untyped-call]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return {event["request"]["url"] for event in sent}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, pages: Server) -> Iterator[Page]:
+    """A page that has not complained by the end of the test, nor asked anyone but our server."""
+    made = Page(browser, f"http://127.0.0.1:{pages.port}")
+    made.console()
+    made.requests()
+    yield made
+    assert made.console() == []
+    foreign = {url for url in made.requests() if not url.startswith((made.url, "about:", "data:", "blob:"))}
+    assert foreign == set()
+
+
+def label(server: Server, path: str, body: object, method: str = "POST") -> str:
+    response = server.send(method, path, body=body)
+    assert response.status == 200, response
+    return str(response.json()["label"])
+
+
+# The samples
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.name)
+def test_a_picture_from_a_file(page: Page, pages: Server, picture: Path) -> None:
+    page.open("digits")
+    page.find("input-image").send_keys(str(picture))
+    shown = page.predict()
+    assert shown == label(pages, "/predictions/digits", picture.read_bytes(), "PUT")
+    assert picture.name in page.text("curl")
+    best = page.driver.find_element(By.CSS_SELECTOR, "#bars .best")
+    assert best.text.split()[0] == shown
+    assert len(page.driver.find_elements(By.CSS_SELECTOR, "#bars li")) == 10
+    assert json.loads(page.text("raw"))["label"] == shown
+    assert page.text("timing").startswith("Status 200")
+    assert " ms " in page.text("timing")
+
+
+def test_a_picture_of_the_examples(page: Page, pages: Server) -> None:
+    page.open("digits")
+    buttons = page.driver.find_elements(By.CSS_SELECTOR, "#examples button")
+    assert [button.text for button in buttons] == [path.name for path in PICTURES]
+    for button, path in zip(buttons, PICTURES, strict=True):
+        button.click()
+        page.until(lambda path=path: path.name in page.text("fields"))
+        assert page.predict() == label(pages, "/predictions/digits", path.read_bytes(), "PUT")
+
+
+def test_a_picture_that_is_dropped(page: Page) -> None:
+    page.open("digits")
+    path = next(path for path in PICTURES if path.stem == "5")
+    drop = """
+        const bytes = Uint8Array.from(atob(arguments[0]), (char) => char.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "it's.png"));
+        const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+        document.querySelector(".stage").dispatchEvent(event);
+    """
+    page.run(drop, base64.b64encode(path.read_bytes()).decode())
+    assert page.predict() == "5"
+    assert page.text("curl").startswith("curl -T 'it'\\''s.png' http")
+
+
+def test_a_drawing(page: Page, pages: Server) -> None:
+    page.open("digits")
+    canvas = page.driver.find_element(By.CSS_SELECTOR, "canvas")
+    stroke = (
+        ActionChains(page.driver, duration=20).move_to_element_with_offset(canvas, 0, -70).click_and_hold()
+    )
+    for _ in range(10):
+        stroke.move_by_offset(0, 14)
+    stroke.release().perform()
+    shown = page.predict()
+    assert "Your drawing" in page.text("fields")
+    drawn = base64.b64decode(page.run("return arguments[0].toDataURL('image/png').split(',')[1]", canvas))
+    assert shown == label(pages, "/predictions/digits", drawn, "PUT") == "1"
+    assert "-T drawing.png" in page.text("curl")
+
+
+def test_values(page: Page, pages: Server) -> None:
+    page.open("wine")
+    wine = direct.wine_example()
+    for name, value in wine.items():
+        assert float(page.find(f"input-{name}").get_attribute("value") or "nan") == value
+    assert page.predict() == label(pages, "/predict/wine", wine) == "cultivar_0"
+    other = wine | {"proline": 300.0, "flavanoids": 0.5, "color_intensity": 9.0, "hue": 0.6, "alcohol": 12.5}
+    for name in set(other) - {name for name in wine if wine[name] == other[name]}:
+        page.find(f"input-{name}").clear()
+        page.find(f"input-{name}").send_keys(str(other[name]))
+    shown = page.predict()
+    assert shown == label(pages, "/predict/wine", other) != "cultivar_0"
+
+
+def test_text(page: Page, pages: Server) -> None:
+    page.open()
+    page.choose("docstrings")
+    page.find("input-text").clear()
+    sentence = "It's \"quoted\" \\ and open files are closed when the stream's end is reached."
+    page.find("input-text").send_keys(sentence)
+    assert page.predict() == label(pages, "/predict/docstrings", {"text": sentence})
+
+
+def test_the_curl_line_does_the_same(page: Page) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    page.open("docstrings")
+    page.find("input-text").send_keys(" It's 'quoted', $HOME `id` \\ \n and on two lines.")
+    page.predict()
+    command = page.run("return document.getElementById('curl').textContent")
+    said = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, check=True).stdout
+    assert json.loads(said) == json.loads(page.text("raw"))
+
+
+def test_a_model_that_declares_nothing(page: Page) -> None:
+    page.open("echo")
+    assert "declares no inputs" in page.text("fields")
+    Select(page.find("kind")).select_by_visible_text("File")
+    picture = PICTURES[0]
+    page.find("file").send_keys(str(picture))
+    page.find("predict").click()
+    page.until(lambda: page.find("details").is_displayed())
+    assert page.text("timing").startswith("Status 200")
+    assert page.text("summary") == "Answered; the answer is below."
+
+
+# Errors
+
+
+def test_an_error_is_shown_as_the_server_says_it(page: Page, pages: Server) -> None:
+    page.open("wine")
+    page.find("input-ash").clear()
+    page.find("predict").click()
+    page.until(lambda: page.find("error").is_displayed())
+    assert page.text("error") == "Status 400 Bad Request\nMissing required input: 'ash'"
+    assert page.find("error").get_attribute("role") == "alert"
+    assert json.loads(page.text("raw")) == {"detail": "Missing required input: 'ash'"}
+    (complaint,) = page.console()
+    assert "400 (Bad Request)" in complaint
+    page.driver.find_element(By.CSS_SELECTOR, "#examples button").click()
+    assert page.predict() == "cultivar_0"
+    assert not page.find("error").is_displayed()
+
+
+def test_nothing_to_send(page: Page) -> None:
+    page.open("digits")
+    page.find("predict").click()
+    page.until(lambda: page.find("error").is_displayed())
+    assert "choose one" in page.text("error")
+
+
+def test_a_server_that_has_gone(page: Page) -> None:
+    page.open("docstrings")
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    conditions = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+    page.find("predict").click()
+    page.until(lambda: page.find("error").is_displayed())
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions | {"offline": False})
+    assert page.text("error").startswith("The server did not answer")
+    assert any("ERR_INTERNET_DISCONNECTED" in message for message in page.console())
+    assert page.predict() == "concurrency"
+
+
+# Attacks
+
+
+def test_markup_in_names_is_shown_and_not_run(page: Page) -> None:
+    page.open()
+    page.choose(HOSTILE)
+    shown = page.predict()
+    assert shown == "<i onclick=window.hacked=3>A</i>"
+    assert page.text("description") == "<script>window.hacked=2</script><b>bold</b>"
+    assert f"{HOSTILE}.json" in page.text("examples")
+    assert HOSTILE in page.text("fields")
+    page.driver.find_element(By.CSS_SELECTOR, "#summary strong").click()
+    assert page.run("return window.hacked") is None
+    assert page.run("return document.querySelectorAll('main script, main i, main b, main svg').length") == 0
+
+
+def test_the_policy_stops_what_is_injected(page: Page) -> None:
+    page.open()
+    page.run("document.body.insertAdjacentHTML('beforeend', '<img src=data:, onerror=window.hacked=1>')")
+    page.run("document.body.append(Object.assign(document.createElement('script'), { text: 'hacked = 2' }))")
+    complaints: list[str] = []
+    page.until(lambda: complaints.extend(page.console()) or len(complaints) >= 2)
+    assert all("Content Security Policy" in message for message in complaints), complaints
+    assert page.run("return window.hacked") is None
+
+
+# For everyone
+
+
+def test_with_the_keyboard_alone(page: Page) -> None:
+    page.open("digits")
+    keys = lambda *pressed: ActionChains(page.driver).send_keys(*pressed).perform()  # noqa: E731
+    focused = lambda: page.driver.switch_to.active_element  # noqa: E731
+    page.run("document.activeElement.blur()")
+    keys(Keys.TAB)
+    assert focused().text == "API"
+    keys(Keys.TAB)
+    assert focused().get_attribute("id") == "model"
+    keys("wine")
+    page.until(lambda: page.driver.find_elements(By.ID, "input-alcohol"))
+    keys(Keys.TAB)
+    assert focused().get_attribute("id") == "input-alcohol"
+    outline = "const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth"
+    for _ in range(13):
+        assert page.run(outline) == "solid3px"
+        keys(Keys.TAB)
+    assert focused().text == "wine.json"
+    keys(Keys.TAB)
+    assert focused().text == "Predict"
+    keys(Keys.ENTER)
+    assert page.answer() == "cultivar_0"
+    assert focused().text == "Predict", "the focus stays where it was"
+    order = []
+    for _ in range(3):
+        keys(Keys.TAB)
+        order.append(focused().get_attribute("id"))
+    assert order == ["raw", "copy", "curl"]
+
+
+def test_the_file_button_takes_the_focus(page: Page) -> None:
+    page.open("digits")
+    page.run("document.getElementById('model').focus()")
+    ActionChains(page.driver).send_keys(Keys.TAB).perform()
+    assert page.driver.switch_to.active_element.get_attribute("id") == "input-image"
+    look = "return getComputedStyle(document.querySelector('label.button')).outlineStyle"
+    assert page.run(look) == "solid"
+
+
+def _tree(page: Page) -> list[tuple[str, str]]:
+    """Return role and name of what a screen reader meets."""
+    nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    return [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"] and "role" in node
+    ]
+
+
+@pytest.mark.parametrize("model", ["digits", "wine", "docstrings", "echo"])
+def test_everything_has_a_name(page: Page, model: str) -> None:
+    page.open(model)
+    if model in ("wine", "docstrings"):
+        page.predict()
+    tree = _tree(page)
+    controls = {"textbox", "spinbutton", "combobox", "button", "link", "checkbox", "img", "image", "region"}
+    nameless = [role for role, name in tree if role in controls and not name.strip()]
+    assert nameless == []
+    roles = [role for role, _ in tree]
+    assert roles.count("main") == 1
+    assert {"banner", "navigation", "status"} <= set(roles)
+    assert ("list", "Probabilities") in tree or model == "echo"
+    assert ("heading", "Try a model") in tree
+    assert page.run("return document.documentElement.lang") == "en"
+    ids = page.run("return [...document.querySelectorAll('[id]')].map((element) => element.id)")
+    assert len(ids) == len(set(ids))
+    levels = page.run("return [...document.querySelectorAll('h1,h2,h3')].map((element) => element.tagName)")
+    assert levels[:2] == ["H1", "H2"]
+    for attribute in ("aria-describedby", "aria-labelledby"):
+        pointing = page.driver.find_elements(By.CSS_SELECTOR, f"[{attribute}]")
+        assert {element.get_attribute(attribute) for element in pointing} <= set(ids)
+
+
+@pytest.mark.parametrize("model", ["digits", "wine", "docstrings", "echo", HOSTILE])
+@pytest.mark.parametrize("width", [320, 700, 1200])
+def test_nothing_is_cut_off(page: Page, model: str, width: int) -> None:
+    page.open(model, width)
+    if model not in ("digits", "echo"):
+        page.predict()
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    cut = """
+        const inside = [...document.querySelectorAll("main *")].filter((element) => element.offsetParent);
+        return inside.filter((element) => !element.closest("pre, .stage, .unseen, textarea"))
+          .filter((element) => element.getBoundingClientRect().right > innerWidth)
+          .map((element) => element.outerHTML.slice(0, 80));
+    """
+    assert page.run(cut) == []
+
+
+@pytest.mark.parametrize("width", [320, 1200])
+def test_nothing_jumps_while_the_page_loads(page: Page, width: int) -> None:
+    page.open("wine", width)
+    shifts = """
+        const done = arguments[0];
+        new PerformanceObserver((list) => done(list.getEntries().map((entry) => entry.value)))
+          .observe({ type: "layout-shift", buffered: true });
+        setTimeout(() => done([]), 300);
+    """
+    assert sum(page.driver.execute_async_script(shifts)) < 0.01
+
+
+# The API page
+
+
+@pytest.mark.skipif(swagger_file("swagger-ui.css") is None, reason="fastapi-swagger is not installed")
+def test_the_api_page_lists_and_calls_every_operation(page: Page, pages: Server) -> None:
+    page.driver.get(f"{page.url}/docs/")
+    document = pages.get("/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    blocks = page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, ".opblock"))
+    assert len(blocks) == len(operations)
+    assert {block.get_attribute("id").rpartition("-")[2] for block in blocks} >= {"listModels", "ping"}
+    operation = page.driver.find_element(By.CSS_SELECTOR, "[id$=-listModels]")
+    page.run("arguments[0].click()", operation.find_element(By.CSS_SELECTOR, ".opblock-summary-control"))
+    execute = page.until(lambda: operation.find_elements(By.CSS_SELECTOR, ".execute"))
+    page.run("arguments[0].click()", execute[0])
+    page.until(lambda: "docstrings" in operation.text)
