@@ -101,7 +101,12 @@ def test_a_form_of_thousands_of_parts_is_cut():
 
 def test_urlencoded():
     row = _row(b"a=1&b=%20x+y&a=2&empty=&c=%C3%BC", "application/x-www-form-urlencoded; charset=utf-8")
-    assert row == {"a": bytearray(b"2"), "b": bytearray(b" x y"), "c": bytearray("\u00fc".encode())}
+    assert row == {
+        "a": bytearray(b"2"),
+        "b": bytearray(b" x y"),
+        "empty": bytearray(),
+        "c": bytearray("\u00fc".encode()),
+    }
 
 
 def test_urlencoded_bytes_survive():
