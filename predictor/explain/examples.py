@@ -111,12 +111,24 @@ class Attributed:
         converged: whether that was enough for the tolerance that was asked for.
         baseline_scores: mean outputs of what the method compared with, [rows, outputs], where that is not
             the baseline of the examples.
+        per_feature: attributions of features, [rows, targets, features], for methods that work on these:
+            in `values` every number of a feature then has the whole attribution of its feature, as
+            Captum has it.
+        shared: the channels of a picture, and the numbers of an embedding, all have the same value.
     """
 
     values: Tensors
     n_steps: list[int] | None = None
     converged: list[bool] | None = None
     baseline_scores: torch.Tensor | None = None
+    per_feature: torch.Tensor | None = None
+    shared: bool = False
+
+    def totals(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sums of attributions and of their sizes, each [rows, targets], float64."""
+        parts = self.values if self.per_feature is None else (self.per_feature,)
+        flat = torch.cat([part.flatten(2) for part in parts], dim=2).double()
+        return flat.sum(dim=2), flat.abs().sum(dim=2)
 
 
 def pick(tensors: Tensors, index: torch.Tensor) -> Tensors:

@@ -56,7 +56,7 @@ def grad_cam(subject: Subject, examples: Examples, budget: Budget, args: Args) -
     ).unsqueeze(2)
     values = [tensor.new_zeros((len(tensor), maps.shape[1], *tensor.shape[1:])) for tensor in examples.inputs]
     values[picture] = maps
-    return Attributed(tuple(values))
+    return Attributed(tuple(values), shared=True)
 
 
 def _maps(subject: Subject, examples: Examples, part: slice, seen: list[torch.Tensor]) -> torch.Tensor:

@@ -24,7 +24,7 @@ def feature_ablation(subject: Subject, examples: Examples, budget: Budget, args:
     device = examples.device
     losses = before.new_zeros((len(examples), examples.targets.shape[1], keep.shape[1]))
     losses[row.to(device), :, group.to(device)] = before[row.to(device)] - after
-    return Attributed(to_numbers(losses, examples))
+    return by_feature(losses, examples)
 
 
 def target_scores(subject: Subject, examples: Examples, budget: Budget) -> torch.Tensor:
@@ -82,6 +82,11 @@ def _scores(
     return scores.gather(1, examples.targets[rows])
 
 
+def by_feature(per_feature: torch.Tensor, examples: Examples) -> Attributed:
+    """Return the attributions of features, [rows, targets, features], as a method's answer."""
+    return Attributed(to_numbers(per_feature, examples), per_feature=per_feature, shared=True)
+
+
 def to_numbers(per_feature: torch.Tensor, examples: Examples) -> Tensors:
     """Give every number of the inputs the attribution of its feature.
 
@@ -102,9 +107,7 @@ def occlusion(subject: Subject, examples: Examples, budget: Budget, args: Args) 
     picture = next(index for index, tensor in enumerate(examples.inputs) if tensor.dim() == 4)
     tensor = examples.inputs[picture]
     height, width = tensor.shape[2:]
-    window = _length(args["window"], min(height, width), 7)
-    stride = min(_length(args["stride"], min(height, width), 14), window)
-    places = list(_places(height, width, window, stride))
+    places, window = places_of(height, width, args)
     before = target_scores(subject, examples, budget)
     losses = tensor.new_zeros((len(tensor), examples.targets.shape[1], height, width))
     covered = tensor.new_zeros((height, width))
@@ -125,7 +128,15 @@ def occlusion(subject: Subject, examples: Examples, budget: Budget, args: Args) 
             area += lost[position].reshape(-1, 1, 1)
     values = [some.new_zeros((len(some), losses.shape[1], *some.shape[1:])) for some in examples.inputs]
     values[picture] = (losses / covered).unsqueeze(2).expand_as(values[picture])
-    return Attributed(tuple(values))
+    return Attributed(tuple(values), shared=True)
+
+
+def places_of(height: int, width: int, args: Args) -> tuple[list[tuple[int, int]], int]:
+    """Return the top left corners of occlusion's squares, and their side."""
+    side = min(height, width)
+    window = _length(args["window"], side, 7)
+    stride = min(_length(args["stride"], side, 14), window)
+    return list(_places(height, width, window, stride)), window
 
 
 def _length(given: int | str, side: int, share: int) -> int:

@@ -11,7 +11,7 @@ from predictor.explain.budget import Budget
 from predictor.explain.examples import Attributed, Examples, Subject
 from predictor.explain.gradients import generator
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, Args
-from predictor.explain.perturbation import coalition_scores, group_counts, to_numbers
+from predictor.explain.perturbation import by_feature, coalition_scores, group_counts
 
 
 def shapley_exact(subject: Subject, examples: Examples, budget: Budget, args: Args) -> Attributed:
@@ -31,7 +31,7 @@ def shapley_exact(subject: Subject, examples: Examples, budget: Budget, args: Ar
         keep = (numbers.unsqueeze(1) >> torch.arange(count, device=examples.device)) & 1 == 1
         worth = coalition_scores(subject, examples, budget, numbers.new_full((len(numbers),), row), keep)
         found.append(_shares(worth.double(), count))
-    return Attributed(to_numbers(_padded(found, examples), examples))
+    return by_feature(_padded(found, examples), examples)
 
 
 def _shares(worth: torch.Tensor, count: int) -> torch.Tensor:
@@ -70,7 +70,7 @@ def kernel_shap(subject: Subject, examples: Examples, budget: Budget, args: Args
         keep = draw_coalitions(count, int(args["n_samples"]), generator(examples.seeds[row]))
         worth = coalition_scores(subject, examples, budget, torch.full((len(keep),), row), keep)
         found.append(_fit(keep.to(worth.device), worth.double()))
-    return Attributed(to_numbers(_padded(found, examples), examples))
+    return by_feature(_padded(found, examples), examples)
 
 
 def draw_coalitions(count: int, samples: int, source: torch.Generator) -> torch.Tensor:

@@ -31,7 +31,7 @@ def smooth(method: Attribute, subject: Subject, examples: Examples, budget: Budg
     values = tuple(_combine(by_example(value, count), args["noise_type"]) for value in found.values)
     steps = found.n_steps and [max(found.n_steps[i : i + count]) for i in range(0, len(row), count)]
     converged = found.converged and [all(found.converged[i : i + count]) for i in range(0, len(row), count)]
-    return Attributed(values, steps, converged)
+    return Attributed(values, steps, converged, shared=found.shared)
 
 
 def _range(tensor: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
+from predictor.explain.explainer import Explainer
+from predictor.explain.text import Embedding, Word
 from predictor.handlers.columns import arguments, join_rows, split_rows
 from predictor.handlers.context import Context
 from predictor.handlers.inputs import (
@@ -91,16 +93,19 @@ class Signature:
 class SignatureHandler:
     """Answers rows of named inputs with a PyTorch module.
 
-    A model's folder may subclass it (one class in `handler.py`) and override `transform`.
+    A model's folder may subclass it (one class in `handler.py`) and override `transform`; for a text
+    model also `words` and `embedding`, with which its explanations speak of words.
 
     Attributes:
         model: the module, in evaluation mode, on `device`.
         signature: what it takes and gives.
+        explainer: answers requests for explanations.
     """
 
     model: torch.nn.Module
     signature: Signature
     device: torch.device
+    explainer: Explainer
 
     def initialize(self, context: Context) -> None:
         """Load the model that the manifest names.
@@ -115,6 +120,7 @@ class SignatureHandler:
         self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
         manifest = (context.manifest or {}).get("model", {})
         self.model = load_module(Path(properties["model_dir"]), manifest, self.device)
+        self.explainer = Explainer(self, context.model_yaml_config or {})
 
     def info(self) -> ModelInfo:
         """Say what the model takes and gives, for metadata routes."""
@@ -143,8 +149,26 @@ class SignatureHandler:
         pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, channels) / 255.0
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
+    def words(self, name: str, text: str) -> Sequence[Word]:
+        """Return the word at each position of input `name`, and where it starts and ends in `text`.
+
+        A model that takes text overrides it, so that explanations name words; the default knows none.
+        """
+        return ()
+
+    def embedding(self, model: torch.nn.Module) -> Embedding | None:
+        """Return the halves of `model` before and after its embeddings, None where it has none.
+
+        Numbers of words have no gradients; their embeddings have. `model` is a copy of the handler's own
+        that shares its weights: use the copy.
+        """
+        return None
+
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[Any]:
         """Answer one batch; a row that cannot be used is answered with its `PredictorError`."""
+        accepts = _accepted(context, len(data))
+        if accepts is not None:
+            return self.explainer.explain(data, accepts)
         if data and isinstance(data[0], Table):
             return self._answer_tables(data)
         answers: list[Any] = [None] * len(data)
@@ -170,6 +194,16 @@ class SignatureHandler:
         values = self._named_values(row)
         check_names(self.signature.inputs, values)
         return {spec.name: self._tensor(spec, values[spec.name]) for spec in self.signature.inputs}
+
+    def texts(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Return the texts of one row, by input.
+
+        Raises:
+            InvalidInput: names the input at fault.
+        """
+        kinds = {spec.name for spec in self.signature.inputs if spec.kind == "text"}
+        values = self._named_values(row) if kinds else {}
+        return {name: _text(name, value) for name, value in values.items() if name in kinds}
 
     def collate(self, examples: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
         """Stack examples into the model's arguments, each with a leading batch axis, on its device."""
@@ -297,6 +331,16 @@ def open_image(name: str, data: bytes) -> Image.Image:
     except Exception as error:
         raise InvalidInput(f"Invalid input for '{name}': the picture cannot be decoded ({error})") from error
     return picture
+
+
+def _accepted(context: Context | None, rows: int) -> list[str] | None:
+    """Return each row's Accept header if the batch asks for explanations, None if it does not."""
+    if context is None or not context.request_processor or not rows:
+        return None
+    headers = [context.get_all_request_header(row) for row in range(rows)]
+    if headers[0].get("explain") != "True":
+        return None
+    return [next((str(some[key]) for key in some if key.lower() == "accept"), "") for some in headers]
 
 
 def _text(name: str, value: Any) -> str:

@@ -1,0 +1,130 @@
+"""An explanation as a page, or a part of one, that somebody reads who has never heard of any method."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from predictor.explain.bars import Bar, css_colour, render_bars
+from predictor.explain.explanation import Explanation, Feature, InputPart, word_weights
+from predictor.explain.methods import METHODS
+from predictor.explain.rendering import render_picture
+from predictor.explain.request import ImageStyle
+
+# A gap between attributions and output above this is said in words.
+_LARGE_DELTA = 0.05
+_MAX_BARS = 30
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,'Segoe UI',Helvetica,Arial,sans-serif;max-width:52rem;margin:2rem auto;"
+    "padding:0 1rem;color:#111;background:#fff}h1{font-size:1.3rem;margin:0 0 .3rem}p{margin:.5rem 0}"
+    ".note{color:#555;font-size:.88rem}figure{margin:1rem 0}img,svg{max-width:100%;height:auto}"
+    ".words{line-height:2.1;font-size:1.05rem}.words mark{color:inherit;padding:.15em .25em;"
+    "border-radius:.25em}"
+    ".for{color:#d02030;font-weight:600}.against{color:#1c5cc8;font-weight:600}"
+)
+
+
+def render_page(explanation: Explanation, style: ImageStyle, top_k: int) -> str:
+    """Return an HTML document without scripts or links, whose every text is escaped."""
+    title = question(explanation)
+    parts = [f"<figure>{figure}</figure>" for figure in _figures(explanation, style, top_k)]
+    body = "\n".join(
+        (f"<h1>{escape(title)}</h1>", *_sentences(explanation), *parts, _small_print(explanation))
+    )
+    return (
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def render_words(part: InputPart) -> str:
+    """Return a text as HTML with its words marked: red for the target, blue against it, strong for much."""
+    weights = word_weights(part)
+    text = part.text or ""
+    top = max((abs(weight) for _, weight in weights), default=0.0) or 1.0
+    pieces = []
+    end = 0
+    for (_, start, stop), weight in weights:
+        pieces.append(escape(text[end:start]))
+        share = weight / top
+        pieces.append(
+            f"<mark style='background:{css_colour(share, 0.75 * abs(share))}' title='{weight:+.3g}'>"
+            f"{escape(text[start:stop])}</mark>"
+        )
+        end = stop
+    pieces.append(escape(text[end:]))
+    return f"<span class='words'>{''.join(pieces)}</span>"
+
+
+def render_chart(explanation: Explanation, top_k: int, titled: bool = True) -> str | None:
+    """Return the strongest features or words as a bar chart in SVG, None for pictures."""
+    bars = [_feature_bar(feature, explanation.method) for feature in explanation.features]
+    for part in explanation.inputs if not bars else ():
+        bars += [(word[0], "", weight) for word, weight in word_weights(part)]
+    if not bars:
+        return None
+    bars.sort(key=lambda bar: -abs(bar[2]))
+    shown = bars[: min(top_k, _MAX_BARS)]
+    rest = f"; the {len(shown)} strongest of {len(bars)}" if len(shown) < len(bars) else ""
+    title, subtitle = question(explanation), f"red speaks for it, blue against it{rest}"
+    return render_bars(title, subtitle, shown, headed=titled)
+
+
+def question(explanation: Explanation) -> str:
+    """Return the question that an explanation answers, such as "Why 'cat' (91 %)?"."""
+    label = explanation.target_label
+    if explanation.target_score is None:
+        return f"Why {explanation.output:.4g}?" if not explanation.labels else f"Why '{label}'?"
+    verb = "Why" if explanation.target == explanation.predicted else "What speaks for"
+    return f"{verb} '{label}' ({_percent(explanation.target_score)})?"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %") if 0.001 <= share <= 0.999 else f"{share:.3g}"
+
+
+def _feature_bar(feature: Feature, method: str) -> Bar:
+    compared = f" instead of {feature.baseline:.4g}" if METHODS[method].uses_baseline else ""
+    return (feature.name, f"{feature.value:.4g}{compared}", feature.attribution)
+
+
+def _sentences(explanation: Explanation) -> list[str]:
+    sentences = []
+    if explanation.labels and explanation.target != explanation.predicted and explanation.score is not None:
+        sentences.append(
+            f"<p>The model's own answer is '{escape(explanation.predicted_label)}' "
+            f"({_percent(explanation.score)}).</p>"
+        )
+    what = f"'{escape(explanation.target_label)}'" if explanation.labels else "a higher output"
+    sentences.append(
+        f"<p>What is <span class='for'>red</span> speaks for {what}, what is "
+        f"<span class='against'>blue</span> against it; the stronger the colour, the more.</p>"
+    )
+    return sentences
+
+
+def _small_print(explanation: Explanation) -> str:
+    lines = [f"{explanation.method}: {METHODS[explanation.method].summary}"]
+    if METHODS[explanation.method].uses_baseline:
+        here, there = f"{explanation.output:.4g}", f"{explanation.baseline_output:.4g}"
+        lines.append(
+            f"The {explanation.kind} is {here} here, and {there} at the baseline it is compared with."
+        )
+    if explanation.has_delta and explanation.relative_delta > _LARGE_DELTA:
+        share = f"{explanation.relative_delta:.0%}"
+        lines.append(f"Caution: the parts miss {share} of that difference; ask for more steps.")
+    return "".join(f"<p class='note'>{escape(line)}</p>" for line in lines)
+
+
+def _figures(explanation: Explanation, style: ImageStyle, top_k: int) -> list[str]:
+    figures = []
+    for part in explanation.inputs:
+        if part.kind == "image":
+            data = base64.b64encode(render_picture(part.values, part.attributions, style)).decode("ascii")
+            figures.append(f"<img alt='{escape(part.name, quote=True)}' src='data:image/png;base64,{data}'>")
+        elif part.words and part.text is not None:
+            figures.append(f"<p>{render_words(part)}</p>")
+    chart = render_chart(explanation, top_k, titled=False)
+    return [*figures, chart] if chart else figures
