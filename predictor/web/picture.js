@@ -17,6 +17,7 @@ export function pictureField(spec, shape) {
   const choose = make("label", { htmlFor: input.id, className: "button quiet" }, "Choose a file");
   const clear = make("button", { type: "button", className: "quiet" }, "Clear");
   const caption = make("p", { className: "note caption" });
+  const save = make("a", { download: DRAWING }, "Save it");
   const tools = make("div", { className: "tools" }, input, choose, clear, caption);
   const note = make("p", { className: "note", id: `${input.id}-hint` }, spec.description);
   input.setAttribute("aria-describedby", note.id);
@@ -55,6 +56,10 @@ export function pictureField(spec, shape) {
   async function keepDrawing() {
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
     show(new File([blob], DRAWING), "Your drawing");
+    // The curl line sends a file, so the drawing can be made one.
+    URL.revokeObjectURL(save.href);
+    save.href = URL.createObjectURL(blob);
+    caption.append(" ", save);
   }
 
   input.addEventListener("change", () => input.files.length && take(input.files[0]));

@@ -151,7 +151,7 @@ function showAnswer(request, response, text, milliseconds) {
   if (response.ok) showPrediction(answer);
   else showError(status(response), answer?.detail ?? answer?.error ?? answer?.message ?? text);
   const duration = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
-  at("timing").textContent = `${status(response)}, ${duration} ms there and back`;
+  at("timing").textContent = `${response.ok ? `${status(response)}, ` : ""}${duration} ms there and back`;
   const readable = answer === null || text.includes("\n") ? text : spaced(text);
   at("raw").textContent = readable.length > MAX_SHOWN ? `${readable.slice(0, MAX_SHOWN)} …` : readable;
   at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;

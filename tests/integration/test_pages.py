@@ -18,6 +18,7 @@ from support.server import Server
 
 pytest.importorskip("selenium", reason="selenium is not installed (pip install selenium)")
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -102,7 +103,11 @@ class Page:
         return str(self.find(name).text)
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, SECONDS, 0.05).until(lambda _: condition())
+        try:
+            return WebDriverWait(self.driver, SECONDS, 0.05).until(lambda _: condition())
+        except TimeoutException:
+            seen = self.driver.find_element(By.TAG_NAME, "body").text
+            return pytest.fail(f"waited in vain; the console: {self.console()}; the page:\n{seen[:4000]}")
 
     def choose(self, model: str) -> None:
         Select(self.find("model")).select_by_value(model)
@@ -223,6 +228,9 @@ def test_a_drawing(page: Page, pages: Server) -> None:
     drawn = base64.b64decode(page.run("return arguments[0].toDataURL('image/png').split(',')[1]", canvas))
     assert shown == label(pages, "/predictions/digits", drawn, "PUT") == "1"
     assert "-T drawing.png" in page.text("curl")
+    saved = page.driver.find_element(By.LINK_TEXT, "Save it")
+    assert saved.get_attribute("download") == "drawing.png"
+    assert str(saved.get_attribute("href")).startswith("blob:")
 
 
 def test_values(page: Page, pages: Server) -> None:
@@ -365,7 +373,7 @@ def test_with_the_keyboard_alone(page: Page) -> None:
     for _ in range(3):
         keys(Keys.TAB)
         order.append(focused().get_attribute("id"))
-    assert order == ["raw", "copy", "curl"]
+    assert order == ["copy", "curl", "raw"]
 
 
 def test_the_file_button_takes_the_focus(page: Page) -> None:
