@@ -69,9 +69,10 @@ def _row(y: int, bar: Bar, share: float, middle: int) -> str:
     left = middle if share >= 0 else middle - length
     end, anchor = (middle + length + 6, "start") if share >= 0 else (middle - length - 6, "end")
     base = y + 16
+    names_end = middle - _NUMBER_WIDTH - _BAR_WIDTH - 8
     grey = f"<tspan fill='#777'> {escape(remark)}</tspan>" if remark else ""
     return (
-        f"<text x='{middle - _NUMBER_WIDTH - _BAR_WIDTH - 8}' y='{base}' font-size='13' text-anchor='end' fill='#111'>"
+        f"<text x='{names_end}' y='{base}' font-size='13' text-anchor='end' fill='#111'>"
         f"{escape(_short(name))}{grey}</text>"
         f"<rect x='{left:.1f}' y='{y + 3}' width='{max(length, 0.5):.1f}' height='{_ROW - 8}' rx='2' "
         f"fill='{css_colour(share)}'/>"

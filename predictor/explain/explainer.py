@@ -21,7 +21,7 @@ from predictor.explain.parts import describe_inputs
 from predictor.explain.perturbation import group_counts
 from predictor.explain.quality import infidelity
 from predictor.explain.request import ExplainRequest, check_target, parse_request
-from predictor.explain.result import as_json, as_page, as_torchserve
+from predictor.explain.result import RichAnswer, as_json, as_page, as_torchserve
 from predictor.explain.targets import resolve_target
 from predictor.explain.text import Word
 from predictor.explain.wishes import JSON, Wish, read_wish
@@ -35,12 +35,6 @@ _LEGACY_TARGET = 0
 # Of responseTimeout, after which the worker would be ended in the middle of it.
 _SHARE_OF_TIMEOUT = 0.8
 _DEFAULT_TIMEOUT = 120.0
-
-
-class RichAnswer(dict[str, Any]):
-    """An explanation as JSON, which also knows the index that the model predicts."""
-
-    predicted: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

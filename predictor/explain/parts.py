@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -60,15 +60,15 @@ def describe_inputs(
     if model.is_packed:
         columns = zip(specs, _numbers(examples.inputs[0][row]), baselines[0], raw[0], strict=True)
         return (), tuple(
-            Feature(spec.name, float(value), float(start), float(weight))
+            Feature(spec.name, _plain(value), _plain(start), float(weight))
             for spec, value, start, weight in columns
         )
     if all(not spec.shape for spec in specs):
         return (), tuple(
             Feature(
                 specs[slot].name,
-                float(examples.inputs[index][row].reshape(-1)[0]),
-                float(baselines[index].reshape(-1)[0]),
+                _plain(examples.inputs[index][row].reshape(-1)[0]),
+                _plain(baselines[index].reshape(-1)[0]),
                 float(raw[index].reshape(-1)[0]),
             )
             for index, slot in enumerate(slots)
@@ -98,6 +98,11 @@ def _part(asked: AskedParts, spec: TensorSpec, baseline: Array, raw: Array, shar
         text=asked.texts.get(name),
         words=tuple(asked.words.get(name, ())),
     )
+
+
+def _plain(value: Any) -> float:
+    """Return a number as a person wrote it: 13.87, where float32 holds 13.8699999."""
+    return float(f"{float(value):.7g}")
 
 
 def _numbers(tensor: torch.Tensor) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ class Page:
         self.headers = headers
 
 
+class RichAnswer(dict[str, Any]):
+    """An explanation as JSON, which also knows the index that the model predicts."""
+
+    predicted: int = 0
+
+
 def as_json(explanation: Explanation, request: ExplainRequest) -> dict[str, Any]:
     """Return the parts that the request asks for; arrays stay numpy's, for orjson."""
     returns = request.returns
@@ -47,15 +54,8 @@ def as_json(explanation: Explanation, request: ExplainRequest) -> dict[str, Any]
         result["converged"] = explanation.converged
     inputs = [part_json(part, explanation, request) for part in explanation.inputs]
     if explanation.features:
-        result["features"] = [
-            {
-                "name": feature.name,
-                "value": feature.value,
-                "baseline": feature.baseline,
-                "attribution": feature.attribution,
-            }
-            for feature in explanation.features
-        ]
+        if "attributions" in returns:
+            result["features"] = [dataclasses.asdict(feature) for feature in explanation.features]
         result.update(_chart(explanation, request))
     else:
         result["inputs"] = inputs
@@ -77,15 +77,15 @@ def _chart(explanation: Explanation, request: ExplainRequest) -> dict[str, Any]:
 def part_json(part: InputPart, explanation: Explanation, request: ExplainRequest) -> dict[str, Any]:
     """Return one input's part of the answer."""
     result: dict[str, Any] = {"name": part.name, "kind": part.kind, "shape": list(part.attributions.shape)}
-    if part.words:
+    if part.words and "attributions" in request.returns:
         weights = word_weights(part)
         result["words"] = [word for (word, _, _), _ in weights]
         result["offsets"] = [[start, end] for (_, start, end), _ in weights]
         result["importances"] = [weight for _, weight in weights]
-        if {"html", "image"} & set(request.returns):
-            result["html"] = render_words(part)
     elif "attributions" in request.returns:
         result["attributions"] = part.attributions
+    if part.words and {"html", "image"} & set(request.returns):
+        result["html"] = render_words(part)
     if "image" in request.returns and part.kind == "image":
         data = render_picture(part.values, part.attributions, request.image)
         result["image"] = {"content_type": PNG, "data": _base64(data)}

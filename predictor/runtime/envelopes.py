@@ -13,13 +13,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from predictor.errors import InvalidInput, InvalidOutput, PredictorError
+from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
+from predictor.explain.result import Page, RichAnswer
 from predictor.handlers.signature import Signature
-from predictor.ipc.messages import Envelope, InferenceRequest
+from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.rows import Row, decode_row, request_headers
 from predictor.runtime.v2 import Reply, decode_v2
 
+# Rows of one request that are checked one by one; V2 takes more of them, as tensors.
+MAX_ROWS = 10_000
 JSON_TYPE = ("content-type", "application/json")
 
 
@@ -57,7 +60,7 @@ def decode(request: InferenceRequest, signature: Signature | None, decode_input:
         InvalidInput: the body does not fit the protocol; the message names the field.
     """
     if request.envelope is Envelope.V1:
-        return _decode_v1(request)
+        return _decode_v1(request, signature)
     if request.envelope is Envelope.NAMED:
         return _decode_named(request, signature)
     if request.envelope is Envelope.V2:
@@ -96,8 +99,12 @@ def encode(
     for answer in answers:
         if isinstance(answer, PredictorError):
             raise answer
+    if isinstance(answers[0], Page):
+        return _page(answers)
     if decoded.reply is not None:
         return decoded.reply(answers)
+    if is_native and request.verb is Verb.EXPLAIN:
+        return dump_json(_explanations(request, answers)), [JSON_TYPE]
     if request.envelope is Envelope.V1:
         key = "explanations" if request.verb.value == "explain" else "predictions"
         return dump_json({key: list(answers)}), [JSON_TYPE]
@@ -106,7 +113,7 @@ def encode(
     return _encode_torchserve(answers[0]), [JSON_TYPE] if is_native else []
 
 
-def _decode_v1(request: InferenceRequest) -> Decoded:
+def _decode_v1(request: InferenceRequest, signature: Signature | None) -> Decoded:
     document = load_json(request.body)
     if not isinstance(document, dict):
         raise InvalidInput("Request body must be a JSON object with 'instances'")
@@ -115,9 +122,15 @@ def _decode_v1(request: InferenceRequest) -> Decoded:
         raise InvalidInput("Expected 'instances' (or 'inputs') to be a list")
     if not instances:
         raise InvalidInput("'instances' is empty")
+    if len(instances) > MAX_ROWS:
+        raise PayloadTooLarge(f"'instances' has {len(instances)} rows; the limit is {MAX_ROWS}")
     headers = request_headers(request, {})
     headers["explain"] = str(request.verb.value == "explain")
-    return Decoded([_v1_row(instance) for instance in instances], headers, single=False)
+    rows = [_v1_row(instance) for instance in instances]
+    if signature is not None and request.verb is Verb.EXPLAIN and "explain" in document:
+        for row in rows:
+            row.setdefault("explain", document["explain"])
+    return Decoded(rows, headers, single=False)
 
 
 def _v1_row(instance: Any) -> Row:
@@ -145,7 +158,25 @@ def _decode_named(request: InferenceRequest, signature: Signature | None) -> Dec
     if signature is None:
         return Decoded([{"body": document}], headers)
     rows, single = signature.split(document)
+    if len(rows) > MAX_ROWS:
+        raise PayloadTooLarge(f"The inputs have {len(rows)} rows; the limit is {MAX_ROWS}")
     return Decoded(rows, headers, single)
+
+
+def _page(answers: Sequence[Any]) -> tuple[bytes, list[tuple[str, str]]]:
+    if len(answers) > 1:
+        raise InvalidInput(f"One picture or page shows one instance; the request has {len(answers)}")
+    return answers[0].body, answers[0].headers
+
+
+def _explanations(request: InferenceRequest, answers: Sequence[Any]) -> Any:
+    """Return the explanations of a native handler in the form of the request's protocol."""
+    if request.envelope is not Envelope.V1:
+        return answers[0]
+    document: dict[str, Any] = {"explanations": list(answers)}
+    if all(isinstance(answer, RichAnswer) for answer in answers):
+        document["predictions"] = [answer.predicted for answer in answers]
+    return document
 
 
 def _named_answer(decoded: Decoded, answers: Sequence[Any]) -> dict[str, Any]:

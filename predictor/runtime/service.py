@@ -17,7 +17,7 @@ from predictor.errors import (
 )
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.handlers.signature import SignatureHandler
-from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo, Verb
+from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo
 from predictor.runtime.envelopes import Decoded, decode, encode
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 from predictor.runtime.parts import PartSender, SendPart
@@ -85,11 +85,7 @@ class Service:
 
         Raises:
             InvalidInput: it does not fit the protocol.
-            HandlerStatus: it asks a handler that only predicts for an explanation.
         """
-        if self._signature is not None and request.verb is Verb.EXPLAIN:
-            # Such a handler would answer a prediction, which is no explanation.
-            raise HandlerStatus(f"model '{self.context.model_name}' does not explain its predictions", 501)
         return decode(request, self._signature, self._decode_input)
 
     def _run(
