@@ -2,7 +2,7 @@
 
 The flow of a request, and which error belongs to which step:
 
-    http/       the bytes                     PayloadTooLarge, InvalidInput
+    http/       the bytes                     PayloadTooLarge, RequestTimeout
     protocols/  the route                     ResourceNotFound, MethodNotAllowed
     serving/    the model                     ModelNotFound, ModelVersionNotFound, ModelNotReady
                 the queue                     QueueFull, DeadlineExceeded, ShuttingDown
@@ -57,6 +57,13 @@ class PayloadTooLarge(PredictorError):
     """The body, or what it expands to, is over the limit."""
 
     status = 413
+    torchserve_type = "BadRequestException"
+
+
+class RequestTimeout(PredictorError):
+    """The client stopped in the middle of its body."""
+
+    status = 408
     torchserve_type = "BadRequestException"
 
 

@@ -31,7 +31,7 @@ from predictor.model import TorchModel
 from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
 from predictor.protocols.routes import find_protocol
 from predictor.serving.registry import Registry
-from predictor.serving.reload import Fingerprint, fingerprint, reload
+from predictor.serving.reload import Reloader
 from predictor.serving.store import ModelStore
 from predictor.settings import Settings
 from predictor.startup import describe_start
@@ -88,10 +88,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         )
         self.settings = settings
         self.registry = registry
-        self._store = store
-        self._known: dict[Path, Fingerprint] = {
-            model.archive.source: fingerprint(model.archive.source) for model in registry.models()
-        }
+        self._reloader = Reloader(registry, store)
+        self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
         self._listener = listener
         self._stop = asyncio.Event()
@@ -143,6 +141,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         for unused in self.servers:
             unused.close()
         starting = asyncio.ensure_future(self._start_models())
+        starting.add_done_callback(_log_failure)
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([http, stopping], return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
@@ -197,18 +196,18 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             self.register_model(TorchModel(self.registry.get(name)))
 
     def _on_reload(self) -> None:
-        """SIGHUP: look at the model store again, unless that is being done or the server stops."""
+        """SIGHUP: look at the model store again; a signal during that makes it look once more."""
+        self._reload_asked = True
         if self.registry.started and self.registry.accepting and self._reloading is None:
             self._reloading = asyncio.ensure_future(self._reload())
 
     async def _reload(self) -> None:
-        logger.info("SIGHUP: reading the model store again")
         try:
-            opened = await asyncio.to_thread(self._store.open)
-            for problem in opened.problems:
-                logger.error(problem)
-            await reload(self.registry, opened.archives, self._store.make, self._known)
-            self._register_models()
+            while self._reload_asked:
+                self._reload_asked = False
+                logger.info("SIGHUP: reading the model store again")
+                await self._reloader.run()
+                self._register_models()
         finally:
             self._reloading = None
 
@@ -238,12 +237,22 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._grpc is not None:
             self._grpc.close(self.settings.grace_period)
         if self._http is not None:
+            deadline = asyncio.get_running_loop().time() + self.settings.grace_period
             while self._http.server_state.connections and not self._http.force_exit:
+                if asyncio.get_running_loop().time() > deadline:
+                    logger.warning("%d connections are still open", len(self._http.server_state.connections))
+                    self._http.force_exit = True
                 await asyncio.sleep(0.02)
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
         if self._grpc is not None:
             await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Say what ended a task that nobody waits for."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("starting the models failed", exc_info=task.exception())
 
 
 def serve(configuration: Configuration, unknown_flags: list[str]) -> int:

@@ -17,6 +17,9 @@ HANDLER_FILE = "handler.py"
 MODEL_FILE = "model.py"
 WEIGHT_SUFFIXES = (".pt", ".pth", ".pt2", ".safetensors", ".onnx", ".so", ".bin")
 
+NATIVE_HANDLER = "signature"
+"""The handler of a model whose config declares its inputs and outputs; used where none is named."""
+
 BUILTIN_HANDLERS = frozenset(
     {
         "base_handler",
@@ -136,6 +139,9 @@ def _read(source: Path, folder: Path, name: str | None) -> ModelArchive:
     config = ModelConfig()
     if manifest.config_file:
         config = load_model_config(folder / manifest.config_file, source)
+    if not manifest.handler and "signature" in config.raw:
+        raw = {**manifest.raw, "model": {**manifest.raw["model"], "handler": NATIVE_HANDLER}}
+        manifest = parse_manifest(raw, source)
     return ModelArchive(
         name=name or manifest.model_name or model_stem(source),
         version=manifest.model_version,

@@ -43,6 +43,7 @@ BUILTIN_HANDLERS = {
         "dali_image_classifier",
         "vllm_handler",
         "trt_llm_handler",
+        "signature",
     ),
     "LSP": ("BaseHandler", "TorchScriptHandler"),
 }

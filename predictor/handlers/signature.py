@@ -50,6 +50,9 @@ _WANTED = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "IC
 _FORMATS = [name for name in _WANTED if name in Image.OPEN]
 
 
+_SIGNATURE_KEYS = ("description", "inputs", "outputs", "pack_inputs", "classes")
+
+
 class Signature:
     """What a model takes and gives, by name.
 
@@ -68,6 +71,10 @@ class Signature:
         """
         if not isinstance(section, Mapping):
             raise SignatureError("model-config.yaml has no 'signature' section")
+        unknown = sorted(str(key) for key in section if key not in _SIGNATURE_KEYS)
+        if unknown:
+            known = ", ".join(_SIGNATURE_KEYS)
+            raise SignatureError(f"signature has unknown keys: {', '.join(unknown)}; known are {known}")
         self.description = str(section.get("description", ""))
         self.inputs = parse_specs(section.get("inputs"), "inputs")
         if not self.inputs:
@@ -131,6 +138,7 @@ class SignatureHandler:
             inputs=signature.inputs,
             outputs=signature.outputs,
             classes=signature.classes,
+            explain=self.explainer.model.describe(),
         )
 
     def transform(self, name: str, value: Image.Image | str) -> torch.Tensor:
@@ -205,6 +213,31 @@ class SignatureHandler:
         values = self._named_values(row) if kinds else {}
         return {name: _text(name, value) for name, value in values.items() if name in kinds}
 
+    def examples(self, table: Table) -> list[tuple[dict[str, torch.Tensor], dict[str, str]]]:
+        """Cut the tensors of one request into examples, each with its texts, both by input.
+
+        Raises:
+            InvalidInput: names the tensor at fault.
+        """
+        texts: dict[str, list[str]] = {}
+
+        def element(spec: TensorSpec, value: Any) -> Array:
+            if spec.kind == "text":
+                texts.setdefault(spec.name, []).append(_text(spec.name, value))
+            return self._element(spec, value)
+
+        specs = self.signature.inputs
+        batch = self._to_device([join_rows([array]) for array in arguments(self.signature, table, element)])
+        packed = self.signature.pack_inputs
+        columns = list(batch[0].unbind(1)) if packed else batch
+        return [
+            (
+                {spec.name: column[row] for spec, column in zip(specs, columns, strict=True)},
+                {name: values[row] for name, values in texts.items()},
+            )
+            for row in range(len(batch[0]))
+        ]
+
     def collate(self, examples: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
         """Stack examples into the model's arguments, each with a leading batch axis, on its device."""
         inputs = self.signature.inputs
@@ -234,6 +267,9 @@ class SignatureHandler:
 
     def _classes(self, logits: torch.Tensor) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
         """Turn logits [batch, classes] into label, score and probabilities."""
+        if logits.shape[-1] != len(self.signature.classes):
+            count = len(self.signature.classes)
+            raise SignatureError(f"signature.classes names {count} classes, the model has {logits.shape[-1]}")
         probabilities = torch.softmax(logits.float(), dim=-1).cpu()
         scores, indices = probabilities.max(dim=-1)
         labels = np.array(self.signature.classes, dtype=object)[indices.numpy()]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from predictor.errors import PayloadTooLarge, PredictorError
+from predictor.errors import MethodNotAllowed, PayloadTooLarge, PredictorError, RequestTimeout
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.telemetry.logging import AccessEntry, AccessLog
@@ -37,7 +38,11 @@ _RESERVED = {
     "connection",
     "transfer-encoding",
 }
+# RFC 9110 (5.6.2): what a header's name may be made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAX_REQUEST_ID = 128
+# Seconds without a byte of a body that is still to come.
+_BODY_SECONDS = 60.0
 _PROBES = frozenset({"", "/ping", "/health", "/v2/health/live", "/v2/health/ready", "/metrics"})
 # What the log says of a request whose client left before its answer, as nginx does.
 _CLIENT_CLOSED_REQUEST = 499
@@ -122,6 +127,8 @@ class Application:
         self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange
     ) -> HttpResponse:
         try:
+            if request.method == "CONNECT":
+                raise MethodNotAllowed
             request.body = await exchange.read_body(self._max_request_size)
             return await protocol.handle(request)
         except PredictorError as error:
@@ -162,6 +169,10 @@ class _Exchange:
     def disconnected(self) -> bool:
         return self._cycle is not None and self._cycle.disconnected
 
+    @property
+    def _speaks_1_0(self) -> bool:
+        return self._cycle is not None and self._cycle.scope["http_version"] == "1.0"
+
     async def read_body(self, limit: int) -> bytes:
         """Return the body; a declared length over the limit is refused before a byte of it is read.
 
@@ -178,7 +189,10 @@ class _Exchange:
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self._receive()
+            try:
+                message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
+            except asyncio.TimeoutError:
+                raise RequestTimeout(f"The body stopped for {_BODY_SECONDS:g} s") from None
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError
             part = message.get("body", b"")
@@ -191,6 +205,9 @@ class _Exchange:
 
     async def send(self, response: HttpResponse, request: HttpRequest) -> None:
         headers = _response_headers(response, request)
+        if response.stream is not None and self._speaks_1_0:
+            headers = [(name, value) for name, value in headers if name != "transfer-encoding"]
+            response.close = True
         if self._cycle is not None:
             await self._send_direct(self._cycle, response, headers, request.method == "HEAD")
         else:
@@ -200,21 +217,33 @@ class _Exchange:
         self, cycle: Cycle, response: HttpResponse, headers: list[tuple[str, str]], head_only: bool
     ) -> None:
         head = cycle.write_head(response.status, response.phrase, headers, response.close)
+        bodiless = head_only or response.status in _BODILESS
         if response.stream is None:
-            cycle.write(head if head_only or response.status in _BODILESS else head + response.body)
+            cycle.write(head if bodiless else head + response.body)
+            # A client that sends requests ahead without reading answers must not pile them up here.
+            await cycle.drain()
             cycle.finish()
             return
-        cycle.write(head + _chunk(response.body))
+        if bodiless:
+            cycle.write(head)
+            async for _ in response.stream:
+                await cycle.drain()
+            cycle.finish()
+            return
+        # HTTP/1.0, which some proxies speak, knows no chunks: the end of the connection ends the answer.
+        chunked = not self._speaks_1_0
+        frame = _chunk if chunked else bytes
+        cycle.write(head + frame(response.body))
         try:
             async for part in response.stream:
-                cycle.write(_chunk(part))
+                cycle.write(frame(part))
                 await cycle.drain()
         except PredictorError as error:
             # The status has gone out; a missing last chunk tells the client that this is not all.
             logger.warning("a streamed answer broke off: %s", error.message)
             cycle.keep_alive = False
         else:
-            cycle.write(b"0\r\n\r\n")
+            cycle.write(b"0\r\n\r\n" if chunked else b"")
         cycle.finish()
 
     async def _send_asgi(self, response: HttpResponse, headers: list[tuple[str, str]]) -> None:
@@ -251,11 +280,17 @@ def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tupl
     """Return the response's headers and those that go with every answer, which nobody can override."""
     if response.bare:
         return [("content-length", str(len(response.body)))]
-    headers = [(name, value) for name, value in response.headers if name.lower() not in _RESERVED]
+    headers = [
+        (name, value)
+        for name, value in response.headers
+        if name.lower() not in _RESERVED and _TOKEN.fullmatch(name)
+    ]
     headers += common_headers(request.request_id, response.cache_control)
+    if response.status in _BODILESS:
+        return headers
     if response.stream is not None:
         headers.append(("transfer-encoding", "chunked"))
-    elif response.status not in _BODILESS:
+    else:
         headers.append(("content-length", str(len(response.body))))
     return headers
 

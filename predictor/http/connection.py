@@ -20,6 +20,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 # Line and headers of one request, at most; Tomcat's and nginx's limits are lower.
 MAX_HEAD_BYTES = 64 * 1024
+# Seconds that a client may take for line and headers.
+_HEAD_SECONDS = 30.0
+# Bytes of framing for each byte of a chunked body: chunks of a single byte have five.
+_MAX_CHUNK_OVERHEAD = 8
 # How long a client that is still sending a refused body is listened to, so that it can read the refusal.
 _LINGER_SECONDS = 2.0
 # Requests that a client may send ahead of its answers on one connection before it is not read further.
@@ -95,23 +99,31 @@ class Connection(HttpToolsProtocol):
     """See the module."""
 
     _answering: Cycle | None = None
-    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
     _head_complete = False
+    _raw_bytes = 0
+    _body_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless the head is longer than any honest client's."""
-        if not self._head_complete:
-            self._head_bytes += len(data)
+        """Feed the parser, unless a message has more around its body than any honest client sends."""
+        self._raw_bytes += len(data)
         cycle = cast("Cycle | None", self.cycle)
         if cycle is None or not cycle.more_body:
             data = _without_upgrade(data)
         super().data_received(data)
-        if not self._head_complete and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+        allowed = MAX_HEAD_BYTES + self._body_bytes * (1 + _MAX_CHUNK_OVERHEAD)
+        if self._raw_bytes > allowed and not self.transport.is_closing():
             self.send_400_response("")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first head."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that nobody waits for it, and forget those behind it."""
         super().connection_lost(exc)
+        self._head_has_come()
         self.pipeline.clear()
         cycle = self._answering
         if cycle is not None and not cycle.response_complete:
@@ -127,16 +139,33 @@ class Connection(HttpToolsProtocol):
         self.transport.write("\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + _INVALID_MESSAGE)
         self.transport.close()
 
+    def _wait_for_head(self) -> None:
+        """Close the connection unless a whole head comes soon; a crowd that sends none would block others."""
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def _head_has_come(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     # httptools callbacks
 
     def on_message_begin(self) -> None:
         """Begin to collect a head."""
         super().on_message_begin()
         self._head_complete = False
+        self._wait_for_head()
         cast(dict[str, Any], self.scope)[HEADERS_KEY] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header twice: lower case for ASGI, and as it came."""
+        """Keep a header twice: lower case for ASGI, and as it came; drop the trailer of a chunked body.
+
+        RFC 9110 (6.5.1) forbids to merge trailer fields into the header, where they would pass for what
+        a proxy in front has checked.
+        """
+        if self._head_complete:
+            return
         cast(dict[str, Any], self.scope)[HEADERS_KEY].append(
             (name.decode("latin-1"), value.decode("latin-1"))
         )
@@ -144,7 +173,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start a request; like uvicorn's, but for the class of the cycle and HTTP/1.0 keep-alive."""
-        self._head_complete, self._head_bytes = True, 0
+        self._head_complete = True
+        self._head_has_come()
         scope = cast(dict[str, Any], self.scope)
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = self.parser.get_http_version()
@@ -166,7 +196,8 @@ class Connection(HttpToolsProtocol):
             default_headers=[],
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=self.parser.should_keep_alive(),
+            # Whatever follows a wish for another protocol is not read as a request.
+            keep_alive=self.parser.should_keep_alive() and not self.parser.should_upgrade(),
             on_response=self.on_response_complete,
         )
         scope[CYCLE_KEY] = cycle
@@ -185,8 +216,14 @@ class Connection(HttpToolsProtocol):
         self._answering = cast(Cycle, self.pipeline[-1][0]) if self.pipeline else None
         super().on_response_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Count the body apart from what frames it."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Close a connection that was kept only to hear a refused body out."""
+        self._raw_bytes = self._body_bytes = 0
         cycle = self.cycle
         cycle.more_body = False
         if cycle.response_complete and not cycle.keep_alive:
@@ -222,7 +259,5 @@ def _unknown_phrase(status: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keep what a handler says from adding headers of its own."""
-    if "\r" in text or "\n" in text:
-        return text.replace("\r", " ").replace("\n", " ")
-    return text
+    """Keep what a handler says from adding headers of its own, or anything that proxies read differently."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)

@@ -21,10 +21,13 @@ def encode_frame(message: msgspec.Struct) -> bytearray:
     """Serialise one message, prefix included.
 
     Raises:
-        FrameError: the message is 4 GiB or larger.
+        FrameError: the message is 4 GiB or larger, or holds something that MessagePack cannot carry.
     """
     frame = bytearray(_PREFIX.size)
-    _ENCODER.encode_into(message, frame, _PREFIX.size)
+    try:
+        _ENCODER.encode_into(message, frame, _PREFIX.size)
+    except (OverflowError, UnicodeEncodeError, TypeError, msgspec.MsgspecError) as error:
+        raise FrameError(f"cannot be sent: {error}") from error
     length = len(frame) - _PREFIX.size
     if length > 0xFFFFFFFF:
         raise FrameError(f"a message of {length} bytes does not fit a frame")

@@ -3,7 +3,7 @@
 A worker's life on the wire:
 
     front end -> Load            worker -> Loaded | LoadFailed
-    front end -> Batch ...       worker -> Chunk* Results, in the order of the batches
+    front end -> Batch ...       worker -> (Chunk | Progress)* Results, in the order of the batches
     front end -> Cancel          (requests of a batch that has not started are skipped)
     front end -> Stop            worker finishes what it has been sent, then exits 0
 
@@ -81,7 +81,7 @@ class InferenceResult(msgspec.Struct, array_like=True):
     message: str = ""
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One named input or output of a model.
 
     Attributes:
@@ -108,6 +108,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
         inputs: named inputs; empty where the handler alone knows them.
         outputs: named outputs; likewise.
         classes: labels of a classifier, in the order of its outputs.
+        explain: the methods that explain it, as `GET /v1/models/{model}/explain` tells them; empty where
+            the handler alone knows.
     """
 
     handler: str = ""
@@ -115,6 +117,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     classes: tuple[str, ...] = ()
+    explain: dict[str, Any] = {}
 
 
 class Load(msgspec.Struct, tag=True, array_like=True):
@@ -128,6 +131,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
         threads: intra-op threads for torch, 0 to leave torch's own choice.
         max_response_size: bytes.
         service_envelope: TorchServe's envelope for its own routes, "" for none.
+        stateful: the handler keeps state between the requests of a sequence.
         extra_paths: folders whose packages the handler may import, after the model's own.
         continuous: each batch is one request, which stays alive until its stopping criterion is met.
     """
@@ -136,7 +140,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     model_version: str
     directory: str
     manifest: dict[str, Any]
-    config: dict[str, Any]
+    config: dict[Any, Any]
     gpu_id: int | None
     batch_size: int
     threads: int
@@ -145,6 +149,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     max_response_size: int
     service_envelope: str = ""
     continuous: bool = False
+    stateful: bool = False
     extra_paths: list[str] = []
 
 
@@ -201,5 +206,11 @@ class Results(msgspec.Struct, tag=True, array_like=True):
     results: list[InferenceResult | None]
 
 
+class Progress(msgspec.Struct, tag=True, array_like=True):
+    """The handler is about to be called once more for a batch: the time limit starts anew."""
+
+    batch_id: int
+
+
 ToWorker = Load | Batch | Cancel | Stop
-FromWorker = Loaded | LoadFailed | Chunk | Results
+FromWorker = Loaded | LoadFailed | Chunk | Progress | Results

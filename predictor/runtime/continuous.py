@@ -7,7 +7,10 @@ response. New requests join between two calls.
 
 from __future__ import annotations
 
+from typing import Any
+
 from predictor.errors import InvalidInput, PredictorError
+from predictor.handlers.context import RequestProcessor
 from predictor.ipc.messages import Batch, Cancel, Chunk, Envelope, InferenceResult, Results
 from predictor.runtime.envelopes import Decoded
 from predictor.runtime.parts import STREAM_HEADER, join_parts
@@ -39,13 +42,12 @@ class ContinuousBatcher:
 
     def add(self, batch: Batch) -> Results | None:
         """Let a request join; returns its answer if it cannot be decoded."""
-        try:
-            decoded = self._service.decode(batch.requests[0])
-            if len(decoded.rows) != 1:
-                raise InvalidInput("this model takes one instance in a request (continuousBatching)")
-            self._live.append(_Live(batch, decoded))
-        except PredictorError as error:
-            return Results(batch.id, [failure(error)])
+        decoded = self._service.decode_or_fail(batch.requests[0])
+        if isinstance(decoded, Decoded) and len(decoded.rows) != 1:
+            decoded = failure(InvalidInput("this model takes one instance in a request (continuousBatching)"))
+        if not isinstance(decoded, Decoded):
+            return Results(batch.id, [decoded])
+        self._live.append(_Live(batch, decoded))
         return None
 
     def cancel(self, message: Cancel) -> Results | None:
@@ -69,23 +71,37 @@ class ContinuousBatcher:
         messages: list[Chunk | Results] = []
         alive: list[_Live] = []
         for position, live in enumerate(self._live):
-            streams = requests[position].envelope is Envelope.TORCHSERVE
-            live.answers = [answers[position]] if streams else [*live.answers, answers[position]]
-            done = self._is_done(position, answers[position])
-            if not done:
+            message = self._advance(live, position, answers[position], processors[position])
+            if not isinstance(message, Results):
                 alive.append(live)
-            if done or streams:
-                answer = join_parts(live.answers)
-                result = self._service.result(
-                    requests[position], live.decoded, [answer], processors[position]
-                )
-                messages.append(_message(live.batch.id, result, done))
+            if message is not None:
+                messages.append(message)
         self._live = alive
         return messages
 
+    def _advance(
+        self, live: _Live, position: int, answer: object, processor: RequestProcessor
+    ) -> Chunk | Results | None:
+        """Return what one request gets after a call: a part or its end; None where there are no parts."""
+        request = live.batch.requests[0]
+        streams = request.envelope is Envelope.TORCHSERVE
+        live.answers = [answer] if streams else [*live.answers, answer]
+        try:
+            done = self._is_done(position, answer)
+        except Exception as error:  # noqa: BLE001 - the criterion is the handler's code
+            return Results(live.batch.id, [failure(self._service.translate(error, [request.request_id]))])
+        if not done and not streams:
+            return None
+        result = self._service.result(request, live.decoded, [join_parts(live.answers)], processor)
+        return _message(live.batch.id, result, done or bool(result.error))
+
     def _is_done(self, position: int, answer: object) -> bool:
-        criteria = self._service.context.stopping_criteria or {}
-        criterion = criteria.get(position)
+        """Ask the criterion of a request; handlers give a list, or a dict by position."""
+        criteria: Any = self._service.context.stopping_criteria
+        try:
+            criterion = criteria[position] if criteria else None
+        except (LookupError, TypeError):
+            criterion = None
         return criterion is None or bool(criterion(answer))
 
 

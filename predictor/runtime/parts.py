@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from predictor.ipc.messages import InferenceResult
+from predictor.runtime.wire import wire_status, wire_text
+
+logger = logging.getLogger(__name__)
 
 STREAM_HEADER = ("ts_stream_next", "true")
 
@@ -24,31 +28,40 @@ class PartSender:
         self.sent: set[int] = set()
         self.held: dict[int, list[bytes]] = {}
         self._owners: list[int] = []
+        self._ids: list[str] = []
         self._send: SendPart | None = None
 
-    def begin(self, owners: list[int], send: SendPart | None) -> None:
+    def begin(self, owners: list[int], ids: Sequence[str], send: SendPart | None) -> None:
         """Prepare for one call of the handler.
 
         Args:
             owners: for each row of the call, the position of its request in the batch.
+            ids: for each row, the id of its request.
             send: called with that position and the part; None holds the parts back.
         """
         self.held = {}
+        self._ids = list(ids)
         self._owners = owners
         self._send = send
+
+    def end(self) -> None:
+        """Take no more parts: a thread of the handler may still be at it when the call has returned."""
+        self._ids = []
 
     def send_chunk(
         self, request_id: str, index: int, data: bytes, code: int, phrase: str, headers: Mapping[str, str]
     ) -> None:
         """Send `data` to the client of row `index`; status and headers count with its first part."""
-        del request_id  # rows are told apart by their place, which several requests may not share
+        if not 0 <= index < len(self._ids) or self._ids[index] != request_id:
+            logger.warning("a part for request %s came after its end, and is dropped", request_id)
+            return
         if self._send is None:
             self.held.setdefault(index, []).append(data)
             return
         position = self._owners[index]
         self.sent.add(position)
-        named = [(str(name), str(value)) for name, value in headers.items()]
-        self._send(position, InferenceResult(code, phrase, named, data))
+        named = [(wire_text(name), wire_text(value)) for name, value in headers.items()]
+        self._send(position, InferenceResult(wire_status(code, 200), wire_text(phrase or ""), named, data))
 
     def join(self, answers: Sequence[object]) -> list[object]:
         """Return the final answers of all rows, each with the parts held back before it."""

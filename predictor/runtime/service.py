@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from predictor.errors import (
@@ -21,6 +21,7 @@ from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, 
 from predictor.runtime.envelopes import Decoded, decode, encode
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 from predictor.runtime.parts import PartSender, SendPart
+from predictor.runtime.wire import wire_status, wire_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +42,21 @@ class Service:
         decode_input: bool,
         max_response_size: int,
         enveloped: EntryPoint | None = None,
+        stateful: bool = False,
     ) -> None:
         """Serve `handler`, whose batches see `context`.
 
         Args:
             decode_input: whether JSON and text bodies are decoded on TorchServe's routes.
             max_response_size: bytes that one answer may have.
+            stateful: the handler keeps state between requests, so a call must not be repeated.
             enveloped: the handler inside the envelope that TorchServe's routes go through, if any.
         """
         self.handler = handler
         self.context = context
         self.parts = PartSender()
         context.cl_socket = self.parts
+        self._stateful = stateful
         self._enveloped = enveloped or handler.entry_point
         self._decode_input = decode_input
         self._max_response_size = max_response_size
@@ -60,24 +64,22 @@ class Service:
         self._signature = native.signature if native else None
         self.info = native.info() if native else ModelInfo(handler=handler.name)
 
-    def run(self, requests: Sequence[InferenceRequest], send_part: SendPart) -> list[InferenceResult]:
+    def run(
+        self,
+        requests: Sequence[InferenceRequest],
+        send_part: SendPart,
+        progress: Callable[[], None] = lambda: None,
+    ) -> list[InferenceResult]:
         """Answer requests of one verb and envelope, in their order.
 
         Args:
+            requests: those of one batch.
             send_part: called with a request's position and a part of its answer that is sent ahead.
+            progress: called before the handler is called once more for the same batch.
         """
         results: list[InferenceResult | None] = [None] * len(requests)
-        decoded: list[tuple[int, Decoded]] = []
-        for position, request in enumerate(requests):
-            try:
-                decoded.append((position, self.decode(request)))
-            except PredictorError as error:
-                results[position] = failure(error)
-            except Exception as error:  # noqa: BLE001 - whatever a body provokes is its request's error alone
-                results[position] = failure(self._translate(error, [request.request_id]))
         self.parts.sent.clear()
-        if decoded:
-            self._run(requests, decoded, results, send_part)
+        self._run(requests, range(len(requests)), results, send_part, progress)
         return [result if result is not None else failure(HandlerFailed("no answer")) for result in results]
 
     def decode(self, request: InferenceRequest) -> Decoded:
@@ -88,24 +90,47 @@ class Service:
         """
         return decode(request, self._signature, self._decode_input)
 
+    def decode_or_fail(self, request: InferenceRequest) -> Decoded | InferenceResult:
+        """Turn the body of one request into rows, or into the answer that says why it cannot be."""
+        try:
+            return self.decode(request)
+        except PredictorError as error:
+            return failure(error)
+        except Exception as error:  # noqa: BLE001 - whatever a body provokes is its request's error alone
+            return failure(self.translate(error, [request.request_id]))
+
     def _run(
         self,
         requests: Sequence[InferenceRequest],
-        decoded: Sequence[tuple[int, Decoded]],
+        positions: Sequence[int],
         results: list[InferenceResult | None],
         send_part: SendPart,
+        progress: Callable[[], None],
     ) -> None:
-        """Fill in `results` for the decoded requests, halving the batch while it fails."""
+        """Fill in `results` for some of the requests, halving them while they fail together.
+
+        They are decoded anew for each call, because a handler may have changed the rows it was given.
+        """
+        decoded: list[tuple[int, Decoded]] = []
+        for position in positions:
+            item = self.decode_or_fail(requests[position])
+            if isinstance(item, Decoded):
+                decoded.append((position, item))
+            else:
+                results[position] = item
+        if not decoded:
+            return
         try:
             answers, processors = self.call(requests, decoded, send_part)
         except PredictorError as error:
-            if len(decoded) > 1 and not self.parts.sent:
-                middle = len(decoded) // 2
-                self._run(requests, decoded[:middle], results, send_part)
-                self._run(requests, decoded[middle:], results, send_part)
-            else:
+            if len(decoded) == 1 or self.parts.sent or self._stateful:
                 for position, _ in decoded:
                     results[position] = failure(error)
+                return
+            left = [position for position, _ in decoded]
+            for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+                progress()
+                self._run(requests, half, results, send_part, progress)
             return
         start = 0
         for position, item in decoded:
@@ -125,14 +150,17 @@ class Service:
             PredictorError: it raised, or its answer does not match the rows.
         """
         rows = [row for _, item in decoded for row in item.rows]
-        processors = [RequestProcessor(dict(item.headers)) for _, item in decoded for _ in item.rows]
+        processors = []
+        for _, item in decoded:
+            headers = dict(item.headers)
+            processors += [RequestProcessor(headers) for _ in item.rows]
         ids = [requests[position].request_id for position, item in decoded for _ in item.rows]
         context = self.context
         context.request_ids = dict(enumerate(ids))
         context.request_processor = processors
         torchserve = requests[decoded[0][0]].envelope is Envelope.TORCHSERVE
         owners = [position for position, item in decoded for _ in item.rows]
-        self.parts.begin(owners, send_part if torchserve else None)
+        self.parts.begin(owners, ids, send_part if torchserve else None)
         if context.metrics is not None:
             context.metrics.set_request_ids(context.request_ids)
         entry_point = self._enveloped if torchserve else self.handler.entry_point
@@ -140,19 +168,21 @@ class Service:
             answers = entry_point(rows, context)
         except PredictorError:
             raise
-        except (Exception, SystemExit) as error:
-            raise self._translate(error, ids) from error
+        except BaseException as error:
+            raise self.translate(error, ids) from error
+        finally:
+            self.parts.end()
         if not isinstance(answers, list):
             raise InvalidOutput("Invalid model predict output")
         if len(answers) != len(rows):
             raise InvalidOutput("number of batch response mismatched")
         return self.parts.join(answers) if self.parts.held else answers, processors
 
-    def _translate(self, error: BaseException, ids: Sequence[str]) -> PredictorError:
+    def translate(self, error: BaseException, ids: Sequence[str]) -> PredictorError:
         """Say for the client what the handler's exception means, and for the operator all of it."""
         if type(error).__name__ == "PredictionException":
             code = getattr(error, "error_code", 500)
-            return HandlerStatus(str(getattr(error, "message", error)), _status(code, 500))
+            return HandlerStatus(str(getattr(error, "message", error)), wire_status(code, 500))
         logger.error(
             "model %s: the handler failed for %s",
             self.context.model_name,
@@ -179,12 +209,14 @@ class Service:
         except Exception as error:
             logger.error("request %s: its answer cannot be sent", request.request_id, exc_info=error)
             return failure(InvalidOutput("Unsupported model output data type."))
-        chosen = [(_text(name), _text(value)) for name, value in processor.get_response_headers().items()]
+        chosen = [
+            (wire_text(name), wire_text(value)) for name, value in processor.get_response_headers().items()
+        ]
         if any(name.lower() == "content-type" for name, _ in chosen):
             headers = []
         return InferenceResult(
-            status=_status(processor.get_response_status_code(), 200),
-            phrase=_text(processor.get_response_status_phrase() or ""),
+            status=wire_status(processor.get_response_status_code(), 200),
+            phrase=wire_text(processor.get_response_status_phrase() or ""),
             headers=headers + chosen,
             body=body,
         )
@@ -192,21 +224,7 @@ class Service:
 
 def failure(error: PredictorError) -> InferenceResult:
     """Return the answer that carries `error` to the front end."""
-    return InferenceResult(status=error.status, error=type(error).__name__, message=_text(error.message))
-
-
-def _text(value: object) -> str:
-    """Return text that can travel: a lone surrogate, which JSON may smuggle in, cannot."""
-    return str(value).encode("utf-8", "replace").decode("utf-8")
-
-
-def _status(value: object, default: int) -> int:
-    """Return an HTTP status from what a handler chose, which may be any kind of number or a text."""
-    try:
-        status = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        return default
-    return status if 200 <= status <= 599 else default
+    return InferenceResult(status=error.status, error=type(error).__name__, message=wire_text(error.message))
 
 
 def _free_memory() -> None:

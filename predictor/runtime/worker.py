@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -33,6 +34,7 @@ from predictor.ipc.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Progress,
     Results,
     ToWorker,
 )
@@ -54,6 +56,7 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         """Speak over `connection`."""
         self._socket = connection
+        self._sending = threading.Lock()
         self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
         self.closed = False
 
@@ -76,8 +79,11 @@ class Channel:
 
     def send(self, message: FromWorker) -> None:
         """Write one message; the front end reads all the time, so this does not wait for long."""
+        frame = encode_frame(message)
         try:
-            self._socket.sendall(encode_frame(message))
+            # Threads of a handler send parts of their own.
+            with self._sending:
+                self._socket.sendall(frame)
         except (BrokenPipeError, ConnectionError):
             self.closed = True
 
@@ -144,7 +150,11 @@ class Worker:
             def send_part(index: int, part: InferenceResult) -> None:
                 self._channel.send(Chunk(batch.id, wanted[index], part))
 
-            answers = self._service.run([batch.requests[position] for position in wanted], send_part)
+            def progress() -> None:
+                self._channel.send(Progress(batch.id))
+
+            requests = [batch.requests[position] for position in wanted]
+            answers = self._service.run(requests, send_part, progress)
             for position, answer in zip(wanted, answers, strict=True):
                 results[position] = answer
         self._channel.send(Results(batch.id, results))
@@ -183,6 +193,7 @@ def load_service(load: Load) -> tuple[Service, str]:
         decode_input=load.decode_input,
         max_response_size=load.max_response_size,
         enveloped=wrap_in_envelope(envelope, handler.entry_point) if envelope else None,
+        stateful=load.stateful,
     )
     return service, describe_device(device)
 
@@ -193,7 +204,10 @@ def main() -> None:
     keep_freed_blocks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_worker_logging()
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    # A handler's forked children must not keep the channel open when this process has gone.
+    os.register_at_fork(after_in_child=connection.close)
+    channel = Channel(connection)
     started = time.monotonic()
     messages = channel.receive(wait=True)
     if not messages or not isinstance(messages[0], Load):

@@ -8,12 +8,14 @@ import math
 
 from predictor.errors import (
     DeadlineExceeded,
+    PayloadTooLarge,
     PredictorError,
     QueueFull,
     ResponseTimeout,
     WorkerDied,
     error_from_worker,
 )
+from predictor.ipc.frames import FrameError
 from predictor.ipc.messages import InferenceRequest, Results
 from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
@@ -61,6 +63,10 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job = Job(request, loop)
         refusal = self._queue.refusal(job)
+        if refusal is not None and self._scheduled:
+            # A free worker may be about to make room.
+            self._dispatch()
+            refusal = self._queue.refusal(job)
         if refusal is not None:
             raise QueueFull(f"model '{self._name}': {refusal}", self._name, self._retry_after())
         if self._policy.client_timeout:
@@ -146,7 +152,17 @@ class Batcher:
     def _expire(self, job: Job) -> None:
         if job.state is JobState.QUEUED:
             self._queue.discard(job)
-            job.fail(self._lateness())
+        elif job.state is not JobState.SENT or not self._is_ahead(job):
+            return
+        else:
+            for worker in self._workers:
+                worker.cancel(job)
+        job.fail(self._lateness())
+
+    def _is_ahead(self, job: Job) -> bool:
+        """Return whether a job was sent but cannot have started, because another batch runs before it."""
+        ahead = (batch for worker in self._workers for batch in list(worker.inflight)[1:])
+        return not self._policy.continuous and any(job in batch.jobs for batch in ahead)
 
     def _lateness(self) -> DeadlineExceeded:
         limit = self._policy.client_timeout
@@ -185,7 +201,12 @@ class Batcher:
         jobs = self._queue.take(size, worker.number)
         for job in jobs:
             job.state = JobState.SENT
-        worker.send(SentBatch(next(self._ids), jobs))
+        try:
+            worker.send(SentBatch(next(self._ids), jobs))
+        except FrameError as error:
+            for job in jobs:
+                self._queue.done(job)
+                job.fail(PayloadTooLarge(f"model '{self._name}': {error}"))
         return len(self._queue) > 0
 
     @property

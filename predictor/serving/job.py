@@ -6,8 +6,11 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator
 
-from predictor.errors import PredictorError
+from predictor.errors import PredictorError, Unavailable
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, Verb
+
+# Bytes of a streamed answer that may wait for a slow client.
+_MAX_UNREAD = 16 * 1024 * 1024
 
 Group = tuple[Verb, Envelope]
 
@@ -36,6 +39,7 @@ class Job:
     """
 
     __slots__ = (
+        "_unread",
         "arrived",
         "deadline_timer",
         "deaths",
@@ -56,9 +60,12 @@ class Job:
         self.state = JobState.QUEUED
         self.stream: asyncio.Queue[InferenceResult | PredictorError | None] | None = None
         self.deadline_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
 
     def finish(self, result: InferenceResult) -> None:
         """Give the client its answer, or the last part of it."""
+        if self.state is JobState.DONE:
+            return
         self._close()
         if self.stream is not None:
             self.stream.put_nowait(result)
@@ -75,9 +82,18 @@ class Job:
             self.future.set_exception(error)
 
     def chunk(self, result: InferenceResult) -> None:
-        """Give the client one part of a streamed answer."""
+        """Give the client one part of a streamed answer.
+
+        A client that reads so slowly that too much waits for it is given up.
+        """
+        if self.state in (JobState.DONE, JobState.CANCELLED):
+            return
         if self.stream is not None:
-            self.stream.put_nowait(result)
+            self._unread += len(result.body)
+            if self._unread > _MAX_UNREAD:
+                self.fail(Unavailable("the client does not read its answer", ""))
+            else:
+                self.stream.put_nowait(result)
         elif not self.future.done():
             self.stream = asyncio.Queue()
             self.future.set_result(result)
@@ -94,6 +110,7 @@ class Job:
                 return
             if isinstance(part, PredictorError):
                 raise part
+            self._unread -= len(part.body)
             yield part
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from predictor.archives.archive import ModelArchive
+from predictor.ipc.frames import FrameError
 from predictor.ipc.messages import Load, Loaded, LoadFailed, ModelInfo, Results
 from predictor.serving.dependencies import DependencyError, install_requirements
 from predictor.serving.policy import ServingPolicy
@@ -212,10 +213,14 @@ class WorkerPool:
         try:
             load = self._load(worker.number)
             await worker.start(load, self._policy.startup_timeout, self._policy.response_timeout)
-        except OSError as error:
-            # No process, no memory or no file descriptor to be had just now.
-            worker.load_error = LoadFailed(f"could not be started: {error}")
-            self.worker_lost(worker)
+        except (OSError, ValueError, OverflowError, TypeError, FrameError) as error:
+            # No process, memory or file descriptor to be had just now; or a manifest or config with
+            # something that no message can carry.
+            worker.load_error = LoadFailed(f"could not be started: {type(error).__name__}: {error}")
+            if worker.pid:
+                worker.kill()
+            else:
+                self.worker_lost(worker)
 
     def _load(self, number: int) -> Load:
         """Return the order to load for worker `number`, which also picks its GPU."""
@@ -236,6 +241,7 @@ class WorkerPool:
             max_response_size=options.max_response_size,
             service_envelope=options.service_envelope,
             continuous=self._policy.continuous,
+            stateful=self._policy.sequences is not None,
             extra_paths=self._extra_paths,
         )
 

@@ -14,6 +14,8 @@ from collections import deque
 from predictor.ipc.messages import InferenceRequest
 from predictor.serving.job import Job
 
+_ANONYMOUS = "ts-seq-"
+
 
 @dataclasses.dataclass(frozen=True)
 class SequencePolicy:
@@ -22,7 +24,8 @@ class SequencePolicy:
     Attributes:
         max_sequences: sequences that may be open at once.
         queue_size: requests of one sequence that may wait.
-        max_idle: seconds without a request after which a sequence is forgotten; 0 = never.
+        max_idle: seconds without a request after which a sequence is forgotten; with 0, one that waits
+            for its client makes room when another one needs it.
         header_id: request header that names the sequence.
         header_start: request header that is "true" on the first request of a sequence.
         header_end: request header that is "true" on the last one.
@@ -67,7 +70,7 @@ class SequenceQueue:
         self._forget_idle(job.arrived)
         sequence = self._sequences.get(self._name(job.request))
         if sequence is None:
-            if len(self._sequences) < self.policy.max_sequences:
+            if len(self._sequences) < self.policy.max_sequences or self._make_room():
                 return None
             return f"{len(self._sequences)} sequences are open, which is the limit"
         if len(sequence.jobs) >= self.policy.queue_size:
@@ -78,7 +81,7 @@ class SequenceQueue:
         """Add a job to its sequence; a request without an id begins a sequence of its own."""
         name = self._name(job.request)
         if not name:
-            name = f"ts-seq-{uuid.uuid4()}"
+            name = f"{_ANONYMOUS}{uuid.uuid4()}"
             job.request.headers = [
                 *job.request.headers,
                 (self.policy.header_id, name),
@@ -119,7 +122,9 @@ class SequenceQueue:
         for sequence in ready[:batch_size]:
             job = sequence.jobs.popleft()
             sequence.running, sequence.worker = job, worker
-            sequence.ending = _says(job.request, self.policy.header_end)
+            # Nobody but the handler learns the name of an anonymous sequence, so nobody can go on with it.
+            anonymous = self._ids[id(job)].startswith(_ANONYMOUS)
+            sequence.ending = anonymous or _says(job.request, self.policy.header_end)
             batch.append(job)
         return batch
 
@@ -157,6 +162,18 @@ class SequenceQueue:
             for sequence in self._sequences.values()
             if sequence.jobs and sequence.running is None and sequence.worker in (None, worker)
         ]
+
+    def _make_room(self) -> bool:
+        """Forget the sequence that has been idle for longest; returns whether there was one."""
+        idle = [
+            (sequence.touched, name)
+            for name, sequence in self._sequences.items()
+            if not sequence.jobs and sequence.running is None
+        ]
+        if self.policy.max_idle or not idle:
+            return False
+        del self._sequences[min(idle)[1]]
+        return True
 
     def _forget_idle(self, now: float) -> None:
         limit = self.policy.max_idle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from predictor.archives.archive import (
@@ -70,21 +70,36 @@ class ModelStore:
         )
         self._count = 1
 
-    def open(self) -> OpenedStore:
-        """Open the archives; one that cannot be opened does not stop the others."""
+    def sources(self) -> list[Path]:
+        """Return the archives and model folders that the store holds.
+
+        Raises:
+            ArchiveError: it cannot be read.
+        """
         store = self._settings.model_store
         if not self._load.everything and not self._load.requests:
-            return OpenedStore([], [], wanted=False)
+            return []
+        single = store.is_file() or is_model_folder(store, nested=False)
+        return [store] if single else find_archives(store)
+
+    def open(self, only: Collection[Path] | None = None) -> OpenedStore:
+        """Open the archives; one that cannot be opened does not stop the others.
+
+        Args:
+            only: the sources to open; None opens all of them.
+        """
+        store = self._settings.model_store
         try:
-            single = store.is_file() or is_model_folder(store, nested=False)
-            sources = [store] if single else find_archives(store)
+            sources = self.sources()
         except (ArchiveError, OSError) as error:
             return OpenedStore([], [str(error)])
+        wanted = bool(self._load.everything or self._load.requests)
+        self._count = max(1, len(sources))
         archives: list[ModelArchive] = []
         problems: list[str] = []
         asked = {request.archive: request.name for request in self._load.requests}
         found: set[str] = set()
-        for source in sources:
+        for source in sources if only is None else only:
             try:
                 archive = self._open(source, asked)
             except ArchiveError as error:
@@ -95,9 +110,9 @@ class ModelStore:
                 found |= names
                 archives.append(archive)
                 problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
-        problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
-        self._count = max(1, len(archives))
-        return OpenedStore(archives, problems)
+        if only is None:
+            problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
+        return OpenedStore(archives, problems, wanted)
 
     def _open(self, source: Path, asked: Mapping[str, str | None]) -> ModelArchive:
         name = asked.get(source.name) or asked.get(model_stem(source)) or self._names.get(source.name)
@@ -116,10 +131,16 @@ class ModelStore:
     def registry(self, archives: list[ModelArchive]) -> Registry:
         """Put archives under their names and versions; one whose numbers are wrong is left out."""
         registry = Registry()
+        taken: dict[tuple[str, str], Path] = {}
         for archive in archives:
+            key = (archive.name, archive.version)
+            if key in taken:
+                logger.error("%s is not served: %s is %s %s already", archive.source, taken[key], *key)
+                continue
             try:
                 declared = self._declared.get((archive.name, archive.version))
                 registry.add(self.make(archive), default=declared is not None and declared.default_version)
+                taken[key] = archive.source
             except ValueError as error:
                 logger.error("model %s is not served: %s", archive.name, error)
         if self._settings.model_name and len(registry.names()) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
@@ -25,6 +26,7 @@ from predictor.ipc.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Progress,
     Results,
     Stop,
 )
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # A prefetched batch should lie in the kernel, where the worker finds it without waking the front end.
 _SOCKET_BUFFER = 4 * 1024 * 1024
+# What a process wrote before it ended is read in far less.
+_LAST_WORDS_SECONDS = 0.05
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 # Neither the current directory nor the model's folder may shadow this package or the standard library
 # before the worker's own modules are imported: a model's folder may well hold a `predictor.py`.
@@ -108,6 +112,7 @@ class WorkerProcess(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timeout = 0.0
+        self._pidfd = -1
         self._exited = asyncio.Event()
 
     @property
@@ -143,15 +148,21 @@ class WorkerProcess(asyncio.Protocol):
                 start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
             )
         await loop.create_unix_connection(lambda: self, sock=ours)
+        self._watch(loop)
         self._timeout = response_timeout
         self._write(load)
         self._timer = loop.call_later(startup_timeout, self._time_out)
 
     def send(self, batch: SentBatch) -> None:
-        """Give the worker a batch; it runs after those it already holds."""
+        """Give the worker a batch; it runs after those it already holds.
+
+        Raises:
+            FrameError: the batch is too large to travel.
+        """
+        frame = encode_frame(Batch(batch.id, [job.request for job in batch.jobs]))
         self.inflight.append(batch)
         self.state = WorkerState.BUSY
-        self._write(Batch(batch.id, [job.request for job in batch.jobs]))
+        self._write_frame(frame)
         if len(self.inflight) == 1:
             self._restart_timer()
 
@@ -165,7 +176,10 @@ class WorkerProcess(asyncio.Protocol):
         """Let the worker finish what it holds, then end it; kill it after `grace` seconds."""
         if self._process is None:
             return
-        if self.state is not WorkerState.DEAD:
+        if self.loaded is None:
+            # It holds no request, and does not listen before it has loaded.
+            self.kill()
+        elif self.state is not WorkerState.DEAD:
             self.state = WorkerState.DRAINING
             self._write(Stop())
         try:
@@ -175,9 +189,12 @@ class WorkerProcess(asyncio.Protocol):
             await self._exited.wait()
 
     def kill(self) -> None:
-        """End the process at once; `owner.worker_lost` follows."""
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """End the process and its children at once; `owner.worker_lost` follows."""
+        if self._process is not None and self._process.returncode is None:
+            # Not reaped yet, so the number still means this process, even if it has ended already.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
 
     def describe_end(self) -> str:
         """Say for the log why the process ended."""
@@ -188,7 +205,8 @@ class WorkerProcess(asyncio.Protocol):
         if code is None:
             return "closed its channel"
         if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
+            known = {int(member): member.name for member in signal.Signals}
+            return f"was killed by {known.get(-code, f'signal {-code}')}"
         return f"exited with code {code}"
 
     # asyncio.Protocol
@@ -233,6 +251,8 @@ class WorkerProcess(asyncio.Protocol):
                 raise FrameError(f"a part for request {message.position} of {len(jobs)}")
             jobs[message.position].chunk(message.result)
             self._restart_timer()
+        elif isinstance(message, Progress):
+            self._restart_timer()
         elif isinstance(message, Loaded):
             self._stop_timer()
             self.loaded = message
@@ -250,8 +270,11 @@ class WorkerProcess(asyncio.Protocol):
         raise FrameError(f"an answer to batch {batch_id}, which was not sent")
 
     def _write(self, message: msgspec.Struct) -> None:
+        self._write_frame(encode_frame(message))
+
+    def _write_frame(self, frame: bytearray) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(message))
+            self._transport.write(frame)
 
     def _restart_timer(self) -> None:
         self._stop_timer()
@@ -266,12 +289,36 @@ class WorkerProcess(asyncio.Protocol):
         self.timed_out = True
         self.kill()
 
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice the end of the process itself: its children may keep the socket open."""
+        if self._process is None or not hasattr(os, "pidfd_open"):
+            return
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            # An old kernel, or a sandbox that forbids it; the closing socket has to do.
+            return
+        loop.add_reader(self._pidfd, self._on_exit)
+
+    def _on_exit(self) -> None:
+        """Close the channel of a process that has ended, once what it sent last has been read."""
+        self._unwatch()
+        if self._transport is not None:
+            asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self._transport.close)
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
     async def _reap(self) -> None:
-        """Wait for the process; one that closed its channel but lives on is killed."""
+        """Wait for the process; one that closed its channel but lives on is killed, children included."""
+        self._unwatch()
         process = self._process
         if process is not None:
             for _ in range(20):
-                if process.poll() is not None:
+                if _has_ended(process):
                     break
                 await asyncio.sleep(0.01)
             self.kill()
@@ -279,6 +326,14 @@ class WorkerProcess(asyncio.Protocol):
         self.state = WorkerState.DEAD
         self._exited.set()
         self.owner.worker_lost(self)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Look without waiting, and without reaping: the process number must stay ours until it is killed."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _environment(load: Load) -> dict[str, str]:

@@ -132,7 +132,8 @@ class AccessLog:
 
 def _printable(text: str) -> str:
     """Escape control characters, so that a path cannot forge a line of the log."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    plain = text.isascii() and text.isprintable()
+    return text if plain else text.encode("unicode_escape").decode("ascii")
 
 
 def _timestamp(seconds: float) -> str:

@@ -95,7 +95,7 @@ def test_an_answer_to_nobody_ends_the_worker_quietly(ends, echo):
 
 def test_parts_come_before_the_answer(ends):
     def handle(data, context):
-        context.cl_socket.send_chunk("id", 0, b"part", 200, "", {})
+        context.cl_socket.send_chunk(context.get_request_id(0), 0, b"part", 200, "", {})
         return ["end"]
 
     part, end = _talk(ends, make_service(handle), _batch(1, "a"), Stop())
@@ -107,7 +107,7 @@ def test_parts_come_before_the_answer(ends):
 def test_parts_name_the_place_among_all_that_were_sent(ends):
     def handle(data, context):
         for index, row in enumerate(data):
-            context.cl_socket.send_chunk("id", index, row["body"].encode(), 200, "", {})
+            context.cl_socket.send_chunk(context.get_request_id(index), index, row["body"].encode(), 200, "", {})
         return ["end"] * len(data)
 
     *parts, end = _talk(ends, make_service(handle), _batch(1, "gone", "a", "b"), Cancel(1, [0]), Stop())

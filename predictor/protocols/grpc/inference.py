@@ -21,6 +21,7 @@ from predictor.oip import inference_pb2 as pb
 from predictor.oip.datatypes import GRPC_TYPE
 from predictor.protocols import inference, kserve
 from predictor.protocols.grpc.status import status_of, status_of_http
+from predictor.protocols.requests import unique_id
 from predictor.serving.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _request_id(headers: list[tuple[str, str]]) -> str:
     """Return the client's x-request-id if it sent a usable one, else a new one."""
     for name, value in headers:
         if name == "x-request-id" and 0 < len(value) <= _MAX_REQUEST_ID and value.isascii():
-            return value
+            return unique_id(value, value)
     return str(uuid.uuid4())
 
 
