@@ -22,9 +22,11 @@ from predictor.explain.perturbation import group_counts
 from predictor.explain.quality import infidelity
 from predictor.explain.request import ExplainRequest, check_target, parse_request
 from predictor.explain.result import RichAnswer, as_json, as_page, as_torchserve
+from predictor.explain.tables import WishfulTable, as_table, document_of
 from predictor.explain.targets import resolve_target
 from predictor.explain.text import Word
 from predictor.explain.wishes import JSON, Wish, read_wish
+from predictor.handlers.tensors import Table
 
 if TYPE_CHECKING:
     from predictor.handlers.signature import SignatureHandler
@@ -89,7 +91,10 @@ class Explainer:
         asked: dict[int, Asked] = {}
         for position, (row, accept) in enumerate(zip(rows, accepts, strict=True)):
             try:
-                asked[position] = self.read(row, accept)
+                if isinstance(row, Table):
+                    answers[position] = self.explain_table(row)
+                else:
+                    asked[position] = self.read(row, accept)
             except PredictorError as error:
                 answers[position] = error
         for position, found in self.explain_asked(asked).items():
@@ -97,6 +102,31 @@ class Explainer:
                 found if isinstance(found, PredictorError) else self._answer(asked[position], found)
             )
         return answers
+
+    def explain_table(self, table: Table) -> Table:
+        """Explain all examples of one request of tensors; the answer is one of tensors.
+
+        Raises:
+            PredictorError: the request, or any of its examples, cannot be explained.
+        """
+        parameters = table.parameters if isinstance(table, WishfulTable) else {}
+        document = document_of(parameters, self.model.default_method())
+        request = self.request(document)
+        if request.top_k_targets > 1:
+            raise InvalidInput("explain.top_k_targets must be 1: tensors hold one target for each example")
+        if "reduce" not in document:
+            request = dataclasses.replace(request, reduce="none")
+        asked = {}
+        for position, (tensors, texts) in enumerate(self._handler.examples(table)):
+            words = {name: self._handler.words(name, text) for name, text in texts.items()}
+            asked[position] = Asked(request, True, JSON, tensors, texts, words)
+        found = self.explain_asked(asked)
+        explanations = []
+        for result in (found[position] for position in asked):
+            if isinstance(result, PredictorError):
+                raise result
+            explanations.append(result[0])
+        return as_table(explanations, request)
 
     def read(self, row: Mapping[str, Any], accept: str) -> Asked:
         """Read one row.

@@ -88,7 +88,7 @@ def parse_request(document: Any, default_method: str = DEFAULT_METHOD) -> Explai
     """
     if not isinstance(document, Mapping):
         raise InvalidInput("'explain' must be an object")
-    _check_keys("explain", document, _KEYS)
+    _check_keys("explain", document, KEYS)
     method = find_method(document.get("method", default_method))
     args = document.get("args", {})
     if not isinstance(args, Mapping):
@@ -175,5 +175,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image": _image,
     "metrics": lambda where, value: _words(where, value, METRICS),
 }
-_KEYS = ("method", "args", *_CHECKS)
+KEYS = ("method", "args", *_CHECKS)
 _FIELD_NAMES = {"return": "returns"}

@@ -30,6 +30,8 @@ class V1Protocol:
         name, colon, verb = "/".join(segments).rpartition(":")
         if not colon:
             kserve.require_method(request, "GET", "HEAD")
+            if len(segments) > 1 and segments[-1] == "explain":
+                return self._explain_methods("/".join(segments[:-1]))
             return self._ready(verb)
         if verb not in _VERBS:
             raise ResourceNotFound(f"Unknown verb ':{verb}'; known are :predict and :explain")
@@ -42,6 +44,13 @@ class V1Protocol:
     def render_error(self, error: PredictorError) -> HttpResponse:
         """Return V1's error body."""
         return kserve.render_error(error)
+
+    def _explain_methods(self, name: str) -> HttpResponse:
+        """Tell which methods explain a model, with their parameters, defaults and costs."""
+        methods = self._registry.get(name).info.explain
+        if not methods:
+            raise ResourceNotFound(f"The handler of model '{name}' does not tell how it explains")
+        return json_response(orjson.dumps({"name": name, **methods}))
 
     def _ready(self, name: str) -> HttpResponse:
         model = self._registry.get(name)

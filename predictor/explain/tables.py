@@ -1,0 +1,117 @@
+"""Explanations in V2's form: tensors in, tensors out, and wishes as flat parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from predictor.errors import InvalidInput
+from predictor.explain.explanation import Array, Explanation
+from predictor.explain.methods import find_method
+from predictor.explain.rendering import render_picture
+from predictor.explain.request import KEYS, ExplainRequest
+from predictor.handlers.tensors import Table, Tensor
+
+# Parameters of V2 itself.
+_NOT_OURS = ("binary_data_output",)
+# Keys of the `explain` object that hold more than one value; they come in `explain`, as JSON.
+_NESTED = ("args", "return", "image", "metrics")
+
+
+class WishfulTable(Table):
+    """The inputs of a request for explanations, with its parameters.
+
+    Attributes:
+        parameters: of the whole request.
+    """
+
+    parameters: Mapping[str, Any] = {}
+
+
+def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str, Any]:
+    """Return the `explain` object that flat parameters describe.
+
+    Its keys and the arguments of its method are parameters side by side; numbers may be written as text.
+    The whole object may also come as JSON in the parameter `explain`.
+
+    Raises:
+        InvalidInput: a parameter is unknown; the message names those that are allowed.
+    """
+    given = {key: value for key, value in parameters.items() if key not in _NOT_OURS}
+    whole = given.pop("explain", "{}")
+    try:
+        document = json.loads(whole) if isinstance(whole, str) else None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"Parameter 'explain' is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput("Parameter 'explain' must be a JSON object as text")
+    flat = [key for key in KEYS if key not in _NESTED]
+    document.update(
+        {key: _number(value) if key != "target" else value for key, value in given.items() if key in flat}
+    )
+    method = find_method(document.get("method", default_method))
+    arguments = {key: value for key, value in given.items() if key not in flat}
+    known = [parameter.name for parameter in method.parameters]
+    for key in arguments:
+        if key not in known:
+            raise InvalidInput(
+                f"Parameter '{key}' is unknown; allowed are {', '.join([*flat, 'explain', *known])}"
+            )
+    if arguments:
+        nested = document.get("args", {})
+        if not isinstance(nested, dict):
+            raise InvalidInput("explain.args must be an object")
+        document["args"] = {**nested, **{key: _number(value) for key, value in arguments.items()}}
+    return document
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a text holds, or what it was."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def as_table(found: Sequence[Explanation], request: ExplainRequest) -> Table:
+    """Return the explanations of a request's examples as tensors with a leading batch axis."""
+    columns: dict[str, tuple[str, Array]] = {}
+    first = found[0]
+    for index, feature in enumerate(first.features):
+        weights = [explanation.features[index].attribution for explanation in found]
+        columns[f"attributions.{feature.name}"] = ("FP32", np.array(weights, dtype=np.float32))
+    for index, part in enumerate(first.inputs):
+        values = np.stack([explanation.inputs[index].attributions for explanation in found])
+        columns[f"attributions.{part.name}"] = ("FP32", values.astype(np.float32))
+    columns["target"] = ("INT64", np.array([explanation.target for explanation in found], dtype=np.int64))
+    columns["predicted"] = (
+        "INT64",
+        np.array([explanation.predicted for explanation in found], dtype=np.int64),
+    )
+    columns["output"] = ("FP32", _floats([explanation.output for explanation in found]))
+    columns["baseline_output"] = ("FP32", _floats([explanation.baseline_output for explanation in found]))
+    if first.has_delta:
+        columns["delta"] = ("FP32", _floats([explanation.delta for explanation in found]))
+    if "image" in request.returns:
+        pictures = [_picture(explanation, request) for explanation in found]
+        if all(pictures):
+            columns["image"] = ("BYTES", np.array(pictures, dtype=object))
+    return Table((name, Tensor(name, datatype, array)) for name, (datatype, array) in columns.items())
+
+
+def _floats(values: list[float]) -> Array:
+    return np.array(values, dtype=np.float32)
+
+
+def _picture(explanation: Explanation, request: ExplainRequest) -> bytes:
+    for part in explanation.inputs:
+        if part.kind == "image":
+            return render_picture(part.values, part.attributions, request.image)
+    return b""
