@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help serve test check fix train setup constraints clean
+.PHONY: help serve test stress check fix train setup constraints clean
 export PYTHON TORCH TORCH_INDEX
 
 BIN := .venv/bin
@@ -31,6 +31,9 @@ serve:  ## serve the sample models on http://127.0.0.1:8080
 
 test:  ## run all tests
 	@exec $(BOOTSTRAP) test python -m pytest $(ARGS)
+
+stress:  ## the heavy tests: minutes of load, hundreds of restarts
+	@exec $(BOOTSTRAP) test python -m pytest -m stress tests/stress $(ARGS)
 
 check:  ## lint, types, import directions
 	@$(BOOTSTRAP) check

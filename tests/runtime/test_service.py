@@ -262,7 +262,9 @@ def test_lone_surrogates_can_travel(envelope):
 def test_parts_sent_ahead_go_to_their_own_request():
     def handle(data, context):
         for index in range(2):
-            context.cl_socket.send_chunk(context.get_request_id(index), index, f"part {index}".encode(), 200, "", {"a": index})
+            context.cl_socket.send_chunk(
+                context.get_request_id(index), index, f"part {index}".encode(), 200, "", {"a": index}
+            )
         return ["end 0", "end 1"]
 
     parts = Parts()
@@ -288,7 +290,9 @@ def test_after_a_part_a_batch_is_not_run_again():
 def test_protocols_that_cannot_stream_get_the_parts_joined():
     def handle(data, context):
         for index, row in enumerate(data):
-            context.cl_socket.send_chunk(context.get_request_id(index), index, f"{row['data']} and ".encode(), 200, "", {})
+            context.cl_socket.send_chunk(
+                context.get_request_id(index), index, f"{row['data']} and ".encode(), 200, "", {}
+            )
         return ["end"] * len(data)
 
     parts = Parts()

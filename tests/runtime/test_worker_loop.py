@@ -107,7 +107,9 @@ def test_parts_come_before_the_answer(ends):
 def test_parts_name_the_place_among_all_that_were_sent(ends):
     def handle(data, context):
         for index, row in enumerate(data):
-            context.cl_socket.send_chunk(context.get_request_id(index), index, row["body"].encode(), 200, "", {})
+            context.cl_socket.send_chunk(
+                context.get_request_id(index), index, row["body"].encode(), 200, "", {}
+            )
         return ["end"] * len(data)
 
     *parts, end = _talk(ends, make_service(handle), _batch(1, "gone", "a", "b"), Cancel(1, [0]), Stop())

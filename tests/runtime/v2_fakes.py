@@ -9,6 +9,7 @@ import orjson
 import torch
 from runtime_fakes import make_context
 
+from predictor.explain.explainer import Explainer
 from predictor.handlers.signature import Signature, SignatureHandler
 from predictor.handlers.tensors import Tensor
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
@@ -37,6 +38,7 @@ def make_handler(section, function=None):
     handler.signature = Signature(section)
     handler.device = torch.device("cpu")
     handler.model = Recorder(function)
+    handler.explainer = Explainer(handler, {})
     return handler
 
 
