@@ -1,0 +1,143 @@
+"""Explanations over every route that has them, on the real server with the sample models."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import io
+import json
+import struct
+
+import pytest
+from PIL import Image
+from support.models import SAMPLES
+
+PICTURE = (SAMPLES / "digits" / "examples" / "3.png").read_bytes()
+WINE = json.loads((SAMPLES / "wine" / "examples" / "wine.json").read_text())
+
+
+def test_torchserves_route(samples):
+    answer = samples.post("/explanations/digits", PICTURE).json()
+    assert len(answer) == 1
+    assert len(answer[0]) == 28
+    answer = samples.post(
+        "/explanations/docstrings/1.0", b"wait for the lock", headers=[("Content-Type", "text/plain")]
+    )
+    assert answer.json()["words"] == ["wait", "for", "the", "lock"]
+    answer = samples.post("/explanations/wine", {"data": WINE, "target": 2}).json()
+    assert list(answer) == list(WINE)
+
+
+def test_a_picture_by_content_negotiation(samples):
+    answer = samples.post("/explanations/digits", PICTURE, headers=[("Accept", "image/png")])
+    assert answer.header("content-type") == "image/png"
+    assert answer.header("x-explain-target") == "3"
+    assert Image.open(io.BytesIO(answer.body)).size == (336, 336)
+
+
+def test_a_page_by_content_negotiation(samples):
+    answer = samples.post("/v1/models/wine:explain", {"instances": [WINE]}, headers=[("Accept", "text/html")])
+    assert answer.header("content-type") == "text/html; charset=utf-8"
+    assert b"<svg" in answer.body
+
+
+def test_v1(samples):
+    picture = base64.b64encode(PICTURE).decode()
+    instances = [{"data": picture, "target": target} for target in (3, 5)]
+    plain = samples.post("/v1/models/digits:explain", {"instances": instances}).json()
+    assert set(plain) == {"explanations"}
+    assert plain["explanations"][0] != plain["explanations"][1]
+    rich = samples.post(
+        "/v1/models/digits:explain", {"instances": instances, "explain": {"method": "saliency"}}
+    ).json()
+    assert rich["predictions"] == [3, 3]
+    assert [item["target"]["index"] for item in rich["explanations"]] == [3, 5]
+
+
+def test_v2(samples):
+    inputs = [
+        {"name": name, "datatype": "FP32", "shape": [2], "data": [value, value]}
+        for name, value in WINE.items()
+    ]
+    body = {"inputs": inputs, "parameters": {"method": "integrated_gradients", "n_steps": "16", "target": 1}}
+    answer = samples.post("/v2/models/wine/explain", body).json()
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert outputs["attributions.alcohol"]["shape"] == [2]
+    assert outputs["target"]["data"] == [1, 1]
+    total = sum(outputs[f"attributions.{name}"]["data"][0] for name in WINE)
+    gain = outputs["output"]["data"][0] - outputs["baseline_output"]["data"][0]
+    assert total - gain == pytest.approx(outputs["delta"]["data"][0], abs=1e-4)
+    bad = samples.post("/v2/models/wine/explain", {**body, "parameters": {"steps": 3}})
+    assert bad.status == 400
+    assert "Parameter 'steps' is unknown; allowed are method" in bad.json()["error"]
+
+
+def test_v2_binary(samples):
+    picture = struct.pack("<I", len(PICTURE)) + PICTURE
+    inputs = [
+        {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(picture)}}
+    ]
+    head = json.dumps(
+        {"inputs": inputs, "parameters": {"binary_data_output": True, "method": "saliency"}}
+    ).encode()
+    answer = samples.post(
+        "/v2/models/digits/versions/1.0/explain",
+        head + picture,
+        headers=[("Inference-Header-Content-Length", str(len(head)))],
+    )
+    assert answer.status == 200
+    described = json.loads(answer.body[: int(answer.header("inference-header-content-length"))])
+    assert described["outputs"][0]["name"] == "attributions.image"
+    assert described["outputs"][0]["shape"] == [1, 1, 28, 28]
+    assert described["outputs"][0]["parameters"]["binary_data_size"] == 28 * 28 * 4
+
+
+def test_what_a_model_offers(samples):
+    offered = samples.get("/v1/models/wine/explain").json()
+    assert offered["default_method"] == "integrated_gradients"
+    assert "grad_cam" not in [method["name"] for method in offered["methods"]]
+    digits = samples.get("/v1/models/digits/explain").json()
+    assert "grad_cam" in [method["name"] for method in digits["methods"]]
+    assert samples.get("/v1/models/nothing/explain").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"data": WINE, "target": 3}, "target must be from 0 to 2; got 3"),
+        (
+            {"data": WINE, "explain": {"method": "magic"}},
+            "explain.method must be one of integrated_gradients",
+        ),
+        ({"data": WINE, "explain": {"args": {"steps": 1}}}, "explain.args.steps is unknown"),
+        ({"data": {"alcohol": 1}, "target": 0}, "Missing required input: 'malic_acid'"),
+    ],
+)
+def test_mistakes_are_named(samples, body, message):
+    answer = samples.post("/explanations/wine", body)
+    assert answer.status == 400
+    assert answer.json()["message"].startswith(message)
+
+
+def test_predictions_and_explanations_side_by_side(samples):
+    """Many clients at once, each with its own model, method and target: nobody gets another's answer."""
+    methods = [
+        "integrated_gradients",
+        "saliency",
+        "deep_lift",
+        "kernel_shap",
+        "shapley_exact",
+        "gradient_shap",
+    ]
+
+    def one(number):
+        target, method = number % 3, methods[number % len(methods)]
+        if number % 4 == 0:
+            return samples.post("/predictions/wine", WINE).json()["label"] == "cultivar_0"
+        wish = {"method": method, "target": target}
+        answer = samples.post("/v1/models/wine:explain", {"instances": [WINE], "explain": wish}).json()
+        (found,) = answer["explanations"]
+        return (found["method"], found["target"]["index"]) == (method, target)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(96)))
