@@ -100,10 +100,21 @@ def find_archives(store: Path) -> list[Path]:
 def is_model_folder(folder: Path, *, nested: bool = True) -> bool:
     """Say whether `folder` looks like an unpacked model: a manifest, a config, a handler or a model file.
 
+    A model file is `model.py`, or the only file of weights or a program beside no folder but `examples`.
     With `nested`, these may lie in its only subfolder.
     """
     root = _root(folder) if nested else folder
-    return any((root / file).is_file() for file in (MANIFEST_PATH, CONFIG_FILE, HANDLER_FILE, MODEL_FILE))
+    named = (MANIFEST_PATH, CONFIG_FILE, HANDLER_FILE, MODEL_FILE)
+    return any((root / file).is_file() for file in named) or _is_lone_model_file(root)
+
+
+def _is_lone_model_file(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    if any(entry.is_dir() and entry.name != "examples" for entry in entries):
+        return False
+    return sum(entry.name.endswith(WEIGHT_SUFFIXES) for entry in entries) == 1
 
 
 def model_stem(source: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from predictor.errors import InvalidInput, InvalidOutput
-from predictor.handlers.inputs import cast_array
+from predictor.handlers.inputs import cast_array, check_names
 from predictor.handlers.tensors import (
     Array,
     Table,
@@ -28,10 +28,12 @@ Element = Callable[[TensorSpec, Any], Array]
 """Turns one element of BYTES (a picture or a text) into the array that its input declares."""
 
 
-def arguments(signature: Signature, table: Table, element: Element) -> list[Array]:
+def arguments(signature: Signature, table: Table, element: Element) -> list[Array | None]:
     """Return the model's arguments for one request, each with a batch axis of the same length.
 
     Args:
+        signature: what the model takes.
+        table: what the request holds; an optional input that it leaves out is None among the arguments.
         element: what turns a picture or a text into an array.
 
     Raises:
@@ -41,34 +43,26 @@ def arguments(signature: Signature, table: Table, element: Element) -> list[Arra
     tensors = list(table.values())
     if signature.pack_inputs and _is_packed(tensors, specs):
         return [_packed(tensors[0], specs)]
-    columns = [
-        _column(spec, tensor, element) for spec, tensor in zip(specs, _ordered(specs, table), strict=True)
-    ]
-    if len({single for single, _ in columns}) > 1:
+    named = _named(specs, table)
+    columns = {spec.name: _column(spec, named[spec.name], element) for spec in specs if spec.name in named}
+    if len({single for single, _ in columns.values()}) > 1:
         raise InvalidInput("Either all inputs have a batch axis, or none of them")
-    arrays = [array for _, array in columns]
-    for spec, array in zip(specs, arrays, strict=True):
-        if len(array) != len(arrays[0]):
-            raise InvalidInput(
-                f"Input '{spec.name}' has {len(array)} rows, '{specs[0].name}' has {len(arrays[0])}"
-            )
+    arrays = {name: array for name, (_, array) in columns.items()}
+    first, rows = next((name, len(array)) for name, array in arrays.items())
+    for name, array in arrays.items():
+        if len(array) != rows:
+            raise InvalidInput(f"Input '{name}' has {len(array)} rows, '{first}' has {rows}")
     if signature.pack_inputs:
-        return [np.stack(arrays, axis=1).astype(np.float32, copy=False)]
-    return arrays
+        return [np.stack([arrays[spec.name] for spec in specs], axis=1).astype(np.float32, copy=False)]
+    return [arrays.get(spec.name) for spec in specs]
 
 
-def _ordered(specs: Sequence[TensorSpec], table: Table) -> list[Tensor]:
-    """Return the tensors in the order of the declaration; a lone one fits a lone input by any name."""
+def _named(specs: Sequence[TensorSpec], table: Table) -> Table:
+    """Return the tensors by declared name; a lone one fits a lone input whatever it is called."""
     if len(specs) == 1 and len(table) == 1:
-        return list(table.values())
-    known = [spec.name for spec in specs]
-    for name in table:
-        if name not in known:
-            raise InvalidInput(f"Unknown input: '{name}'. Expected: {', '.join(known)}")
-    for name in known:
-        if name not in table:
-            raise InvalidInput(f"Missing required input: '{name}'")
-    return [table[name] for name in known]
+        return Table({specs[0].name: next(iter(table.values()))})
+    check_names(tuple(specs), table)
+    return table
 
 
 def _column(spec: TensorSpec, tensor: Tensor, element: Element) -> tuple[bool, Array]:
@@ -76,6 +70,8 @@ def _column(spec: TensorSpec, tensor: Tensor, element: Element) -> tuple[bool, A
     array = tensor.array
     if tensor.datatype == "BYTES":
         return _elements(spec, tensor, element)
+    if not spec.ranked:
+        return False, _unranked(spec, tensor)
     array = _cast(spec, tensor)
     rank = len(spec.shape)
     # A column of scalars is as often sent as [n, 1].
@@ -91,6 +87,13 @@ def _column(spec: TensorSpec, tensor: Tensor, element: Element) -> tuple[bool, A
             f"Invalid shape for '{spec.name}': expected {[-1, *spec.shape]}, got {list(tensor.array.shape)}"
         )
     return single, array
+
+
+def _unranked(spec: TensorSpec, tensor: Tensor) -> Array:
+    """Return a tensor as it came, for a model of which neither shape nor dtype is known."""
+    if not tensor.array.ndim:
+        raise InvalidInput(f"Invalid shape for '{spec.name}': it needs a batch axis")
+    return widen_bf16(tensor.array) if tensor.datatype == "BF16" else tensor.array
 
 
 def _elements(spec: TensorSpec, tensor: Tensor, element: Element) -> tuple[bool, Array]:
@@ -142,9 +145,17 @@ def _no_element(spec: TensorSpec, value: Any) -> Array:
     raise InvalidInput(f"Invalid datatype for '{spec.name}'")
 
 
-def join_rows(arrays: Sequence[Array]) -> Array:
-    """Return the rows of all arrays in one array of its own, which the model may write into."""
+def join_rows(columns: Sequence[Array | None]) -> Array | None:
+    """Return the rows of all arrays in one of its own, which the model may write into; None for Nones."""
+    arrays = [column for column in columns if column is not None]
+    if not arrays:
+        return None
     return np.concatenate(arrays) if len(arrays) > 1 else np.array(arrays[0])
+
+
+def rows_of(columns: Sequence[Array | None]) -> int:
+    """Return the length of the batch axis of a request's arguments."""
+    return next(len(column) for column in columns if column is not None)
 
 
 def split_rows(outputs: Mapping[str, torch.Tensor | Array], sizes: Sequence[int]) -> list[Table]:

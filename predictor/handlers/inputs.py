@@ -78,6 +78,10 @@ def one_or_batch(spec: TensorSpec, value: Any) -> bool:
     Raises:
         InvalidInput: the rank fits neither.
     """
+    if not spec.ranked:
+        if not isinstance(value, (list, np.ndarray)):
+            raise InvalidInput(f"Invalid input type for '{spec.name}': expected array")
+        return False
     if spec.kind == "text":
         if not isinstance(value, (str, list)):
             raise InvalidInput(f"Invalid input type for '{spec.name}': expected string")
@@ -101,6 +105,8 @@ def check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Raises:
         InvalidInput: it has another one.
     """
+    if not spec.ranked:
+        return array
     fits = array.ndim == len(spec.shape) and all(
         want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
     )
@@ -120,30 +126,31 @@ def split_examples(
         InvalidInput: an input is missing, unknown, or of another batch size than its neighbours.
     """
     check_names(specs, document)
-    single = {spec.name: one_or_batch(spec, document[spec.name]) for spec in specs}
+    single = {spec.name: one_or_batch(spec, document[spec.name]) for spec in specs if spec.name in document}
+    first = next(iter(single))
     if len(set(single.values())) > 1:
-        odd = next(name for name, one in single.items() if one != single[specs[0].name])
+        odd = next(name for name, one in single.items() if one != single[first])
         raise InvalidInput(f"Input '{odd}' must have a batch axis like the others, or none of them may")
-    if single[specs[0].name]:
+    if single[first]:
         return [dict(document)], True
     sizes = {name: len(document[name]) for name in single}
-    size = sizes[specs[0].name]
+    size = sizes[first]
     for name, other in sizes.items():
         if other != size:
-            raise InvalidInput(f"Input '{name}' has {other} rows, '{specs[0].name}' has {size}")
+            raise InvalidInput(f"Input '{name}' has {other} rows, '{first}' has {size}")
     if not size:
-        raise InvalidInput(f"Input '{specs[0].name}' is empty")
+        raise InvalidInput(f"Input '{first}' is empty")
     return [{name: document[name][row] for name in single} for row in range(size)], False
 
 
 def check_names(specs: tuple[TensorSpec, ...], names: Mapping[str, Any]) -> None:
-    """Check that exactly the declared inputs are there.
+    """Check that the declared inputs are there, at least one and all that are required, and no others.
 
     Raises:
         InvalidInput: names the input that is missing or unknown.
     """
     for spec in specs:
-        if spec.name not in names:
+        if spec.name not in names and (spec.required or not names):
             raise InvalidInput(f"Missing required input: '{spec.name}'")
     known = [spec.name for spec in specs]
     for name in names:

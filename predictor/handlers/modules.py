@@ -25,21 +25,31 @@ def load_module(directory: Path, manifest: Mapping[str, Any], device: torch.devi
     Raises:
         ModelFileError: a file is missing, or is not what it should be.
     """
-    serialized = manifest.get("serializedFile")
+    weights = weights_file(directory, manifest)
     model_file = manifest.get("modelFile")
-    if not serialized:
-        raise ModelFileError("the manifest names no serializedFile")
-    weights = directory / serialized
-    if not weights.is_file():
-        raise ModelFileError(f"{serialized} is not in the archive")
     if not model_file:
         return _torchscript(weights, device)
     module = _module_class(directory / model_file)()
     try:
         module.load_state_dict(_state_dict(weights, device), assign=True)
     except RuntimeError as error:
-        raise ModelFileError(f"{serialized} does not fit the class in {model_file}: {error}") from error
+        raise ModelFileError(f"{weights.name} does not fit the class in {model_file}: {error}") from error
     return module.to(device).eval()
+
+
+def weights_file(directory: Path, manifest: Mapping[str, Any]) -> Path:
+    """Return the path of the `serializedFile`.
+
+    Raises:
+        ModelFileError: none is named, or it is not there.
+    """
+    serialized = manifest.get("serializedFile")
+    if not serialized:
+        raise ModelFileError("the manifest names no serializedFile")
+    weights = directory / str(serialized)
+    if not weights.is_file():
+        raise ModelFileError(f"{serialized} is not in the archive")
+    return weights
 
 
 def _torchscript(path: Path, device: torch.device) -> torch.nn.Module:

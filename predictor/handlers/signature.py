@@ -11,18 +11,19 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
+from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
 from predictor.explain.explainer import Explainer
 from predictor.explain.text import Embedding, Word
-from predictor.handlers.columns import arguments, join_rows, split_rows
+from predictor.handlers.columns import arguments, join_rows, rows_of, split_rows
 from predictor.handlers.context import Context
+from predictor.handlers.formats import LoadedModel, default_names, load_model
 from predictor.handlers.inputs import (
     SignatureError,
     check_names,
@@ -32,7 +33,6 @@ from predictor.handlers.inputs import (
     parse_specs,
     split_examples,
 )
-from predictor.handlers.modules import load_module
 from predictor.handlers.tensors import Array, Table, from_torch, to_torch
 from predictor.ipc.messages import ModelInfo, TensorSpec
 
@@ -58,17 +58,24 @@ class Signature:
 
     Attributes:
         inputs: in the order of the model's arguments.
-        outputs: as they are answered.
+        outputs: as they are answered; () where nobody tells, and the model's answer names them.
         pack_inputs: scalar inputs are stacked, in order, into one tensor [batch, number of inputs].
         classes: labels of a classifier, () for other models.
     """
 
-    def __init__(self, section: Any) -> None:
+    def __init__(self, section: Any, told: LoadedModel | None = None) -> None:
         """Read the `signature:` section of a model's config.
+
+        Args:
+            section: what is declared; it wins over what the model's file tells.
+            told: what that is, None if the file tells nothing.
 
         Raises:
             SignatureError: names the key that is wrong.
         """
+        told_inputs, told_outputs = (told.inputs, told.outputs) if told else ((), ())
+        if section is None and told_inputs:
+            section = {}
         if not isinstance(section, Mapping):
             raise SignatureError("model-config.yaml has no 'signature' section")
         unknown = sorted(str(key) for key in section if key not in _SIGNATURE_KEYS)
@@ -76,15 +83,16 @@ class Signature:
             known = ", ".join(_SIGNATURE_KEYS)
             raise SignatureError(f"signature has unknown keys: {', '.join(unknown)}; known are {known}")
         self.description = str(section.get("description", ""))
-        self.inputs = parse_specs(section.get("inputs"), "inputs")
+        declares_inputs = "inputs" in section or not told_inputs
+        self.inputs = parse_specs(section.get("inputs"), "inputs") if declares_inputs else told_inputs
         if not self.inputs:
             raise SignatureError("signature.inputs is empty")
         self.pack_inputs = bool(section.get("pack_inputs", False))
         if self.pack_inputs and any(spec.shape for spec in self.inputs):
             raise SignatureError("signature.pack_inputs needs inputs of shape []")
         self.classes = tuple(str(label) for label in section.get("classes", ()))
-        outputs = parse_specs(section.get("outputs", []), "outputs")
-        if not outputs and not self.classes:
+        outputs = parse_specs(section["outputs"], "outputs") if "outputs" in section else told_outputs
+        if not outputs and not self.classes and not told_inputs:
             raise SignatureError("signature.outputs is empty")
         self.outputs = (*_CLASSIFIER_OUTPUTS, *outputs) if self.classes else outputs
 
@@ -122,11 +130,15 @@ class SignatureHandler:
             ModelFileError: the files cannot be.
         """
         properties = context.system_properties
-        self.signature = Signature((context.model_yaml_config or {}).get("signature"))
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
         manifest = (context.manifest or {}).get("model", {})
-        self.model = load_module(Path(properties["model_dir"]), manifest, self.device)
+        section = (context.model_yaml_config or {}).get("signature")
+        if section is None and not manifest.get("serializedFile"):
+            raise SignatureError("model-config.yaml has no 'signature' section")
+        loaded = load_model(Path(properties["model_dir"]), manifest, self.device)
+        self.model = loaded.module
+        self.signature = Signature(section, loaded)
         self.explainer = Explainer(self, context.model_yaml_config or {})
 
     def info(self) -> ModelInfo:
@@ -188,9 +200,10 @@ class SignatureHandler:
                 positions.append(position)
             except PredictorError as error:
                 answers[position] = error
-        if examples:
-            for position, answer in zip(positions, self.predict(self.collate(examples)), strict=True):
-                answers[position] = answer
+        for members in _alike(examples):
+            batch = self.collate([examples[member] for member in members])
+            for member, answer in zip(members, self.predict(batch), strict=True):
+                answers[positions[member]] = answer
         return answers
 
     def example(self, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -201,7 +214,11 @@ class SignatureHandler:
         """
         values = self._named_values(row)
         check_names(self.signature.inputs, values)
-        return {spec.name: self._tensor(spec, values[spec.name]) for spec in self.signature.inputs}
+        return {
+            spec.name: self._tensor(spec, values[spec.name])
+            for spec in self.signature.inputs
+            if spec.name in values
+        }
 
     def texts(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return the texts of one row, by input.
@@ -239,12 +256,22 @@ class SignatureHandler:
         ]
 
     def collate(self, examples: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-        """Stack examples into the model's arguments, each with a leading batch axis, on its device."""
-        inputs = self.signature.inputs
+        """Stack examples into the model's arguments, each with a leading batch axis, on its device.
+
+        All of them have the same inputs, of the same shapes. Optional inputs at the end that none of them
+        has are left out.
+        """
+        present = [index for index, spec in enumerate(self.signature.inputs) if spec.name in examples[0]]
+        inputs = self.signature.inputs[: present[-1] + 1]
         if self.signature.pack_inputs:
             rows = [torch.stack([example[spec.name].float() for spec in inputs]) for example in examples]
             return [torch.stack(rows).to(self.device)]
-        return [torch.stack([example[spec.name] for example in examples]).to(self.device) for spec in inputs]
+        return [
+            torch.stack([example[spec.name] for example in examples]).to(self.device)
+            if spec.name in examples[0]
+            else cast(torch.Tensor, None)  # an optional input between others
+            for spec in inputs
+        ]
 
     def predict(self, batch: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """Run the model on a batch and return one dict of named outputs for each example."""
@@ -261,9 +288,17 @@ class SignatureHandler:
         output = self.model(*batch)
         if self.signature.classes:
             return self._classes(output)
-        outputs = output if isinstance(output, (tuple, list)) else (output,)
         names = [spec.name for spec in self.signature.outputs]
-        return {name: tensor.cpu() for name, tensor in zip(names, outputs, strict=True)}
+        if isinstance(output, Mapping):
+            missing = [name for name in names if name not in output]
+            if missing:
+                raise InvalidOutput(f"the model's answer has no '{missing[0]}'")
+            return {name: _on_host(output[name]) for name in names or output}
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        names = names or list(getattr(output, "_fields", default_names(len(outputs))))
+        if len(names) != len(outputs):
+            raise InvalidOutput(f"the model answers {len(outputs)} tensors, {len(names)} are declared")
+        return {name: _on_host(value) for name, value in zip(names, outputs, strict=True)}
 
     def _classes(self, logits: torch.Tensor) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
         """Turn logits [batch, classes] into label, score and probabilities."""
@@ -278,28 +313,31 @@ class SignatureHandler:
     def _answer_tables(self, tables: Sequence[Any]) -> list[Any]:
         """Answer whole tables; those of the same shapes, but for the batch axis, are computed together."""
         answers: list[Any] = [None] * len(tables)
-        groups: dict[Any, list[tuple[int, list[Array]]]] = {}
+        groups: dict[Any, list[tuple[int, list[Array | None]]]] = {}
         for position, table in enumerate(tables):
             try:
                 batch = arguments(self.signature, table, self._element)
             except PredictorError as error:
                 answers[position] = error
                 continue
-            key = tuple((array.shape[1:], array.dtype) for array in batch)
+            key = tuple(None if array is None else (array.shape[1:], array.dtype) for array in batch)
             groups.setdefault(key, []).append((position, batch))
         for members in groups.values():
             joined = [join_rows(arrays) for arrays in zip(*(batch for _, batch in members), strict=True)]
             outputs = self.outputs(self._to_device(joined))
-            sizes = [len(batch[0]) for _, batch in members]
+            sizes = [rows_of(batch) for _, batch in members]
             for (position, _), answer in zip(members, split_rows(outputs, sizes), strict=True):
                 answers[position] = answer
         return answers
 
-    def _to_device(self, batch: Sequence[Array]) -> list[torch.Tensor]:
-        if self.signature.pack_inputs:
-            return [torch.from_numpy(array).to(self.device) for array in batch]
-        specs = self.signature.inputs
-        return [to_torch(array, spec.dtype).to(self.device) for spec, array in zip(specs, batch, strict=True)]
+    def _to_device(self, batch: Sequence[Array | None]) -> list[torch.Tensor]:
+        present = [index for index, array in enumerate(batch) if array is not None]
+        packed = self.signature.pack_inputs
+        dtypes = ["float32"] if packed else [spec.dtype for spec in self.signature.inputs]
+        return [
+            cast(torch.Tensor, None) if array is None else to_torch(array, dtype).to(self.device)
+            for array, dtype in zip(batch[: present[-1] + 1], dtypes, strict=False)
+        ]
 
     def _element(self, spec: TensorSpec, value: Any) -> Array:
         """Turn one picture or text of a tensor of BYTES into an array without the batch axis."""
@@ -343,6 +381,20 @@ class SignatureHandler:
         array = np.array(check_shape(spec, numbers(spec, value)))
         tensor = torch.from_numpy(array)
         return tensor.to(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
+
+
+def _alike(examples: Sequence[Mapping[str, torch.Tensor]]) -> list[list[int]]:
+    """Return the positions of examples that can be stacked, group by group: the same inputs and shapes."""
+    groups: dict[Any, list[int]] = {}
+    for position, example in enumerate(examples):
+        key = tuple((name, tensor.shape, tensor.dtype) for name, tensor in sorted(example.items()))
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def _on_host(value: Any) -> Any:
+    """Return an output on the host; what is no tensor, such as ONNX's texts, is there already."""
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 def open_image(name: str, data: bytes) -> Image.Image:

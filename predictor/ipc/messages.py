@@ -90,6 +90,9 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shape: per example, without the batch axis; -1 for an axis of any length, [] for a scalar.
         kind: tensor, image or text.
         description: one line for people.
+        required: whether a request must have it.
+        ranked: False where the model's file tells neither shape nor dtype; then `shape` is (), and a
+            request's tensors are taken as they come, with a batch axis.
     """
 
     name: str
@@ -97,6 +100,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[int, ...] = ()
     kind: str = "tensor"
     description: str = ""
+    required: bool = True
+    ranked: bool = True
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -61,5 +61,5 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "datatype": "BYTES" if text else DATATYPES.get(spec.dtype, "FP32"),
-        "shape": [-1] if text else [-1, *spec.shape],
+        "shape": [-1] if text or not spec.ranked else [-1, *spec.shape],
     }

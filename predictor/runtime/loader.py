@@ -56,6 +56,8 @@ def load_handler(handler: str, context: Context) -> LoadedHandler:
         Exception: whatever the handler's own code raises while it is imported or initialised.
     """
     model_dir = Path(context.system_properties["model_dir"])
+    if not handler and ((context.manifest or {}).get("model") or {}).get("serializedFile"):
+        handler = "signature"  # a model file and nothing else
     if handler in _NATIVE:
         return _from_class(_NATIVE[handler], handler, context)
     module_name, _, function_name = handler.partition(":")
@@ -87,7 +89,9 @@ def wrap_in_envelope(name: str, entry_point: EntryPoint) -> EntryPoint:
 def new_metrics(model_name: str) -> Any:
     """Return the object that handlers know as `context.metrics`."""
     module = importlib.import_module("ts.metrics.metrics_store")
-    return module.MetricsStore(model_name=model_name)
+    metrics = module.MetricsStore(model_name=model_name)
+    metrics.initialize_cache()
+    return metrics
 
 
 def _import(name: str, model_dir: Path) -> ModuleType:

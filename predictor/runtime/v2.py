@@ -36,8 +36,7 @@ def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[l
     if not call.inputs:
         raise InvalidInput("'inputs' is empty")
     if signature is not None:
-        names = [spec.name for spec in signature.outputs]
-        _check_wanted(call.wanted, names)
+        _check_wanted(call.wanted, [spec.name for spec in signature.outputs])
         table = _table(call.inputs)
         return [table], lambda answers: wire.encode(request, call, select(call.wanted, answers[0]))
     rows, sizes = _rows(call)
@@ -47,7 +46,12 @@ def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[l
 
 
 def select(wanted: Sequence[Wanted], outputs: Table) -> list[Tensor]:
-    """Return the outputs that a client wants, in its order; all of them when it does not say."""
+    """Return the outputs that a client wants, in its order; all of them when it does not say.
+
+    Raises:
+        InvalidInput: there is no such output.
+    """
+    _check_wanted(wanted, list(outputs))
     return [outputs[item.name] for item in wanted] if wanted else list(outputs.values())
 
 
@@ -68,7 +72,7 @@ def _table(tensors: Sequence[Tensor]) -> Table:
 
 def _check_wanted(wanted: Sequence[Wanted], names: Sequence[str]) -> None:
     for item in wanted:
-        if item.name not in names:
+        if names and item.name not in names:
             raise InvalidInput(f"Unknown output: '{item.name}'. Expected: {', '.join(names)}")
 
 

@@ -176,3 +176,20 @@ def test_the_package_needs_neither_torch_nor_kserve():
     )
     root = Path(__file__).parents[2]
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root) == "[]\n"
+
+
+def test_a_folder_of_one_model_file_is_a_model(tmp_path):
+    folder = tmp_path / "store" / "net"
+    folder.mkdir(parents=True)
+    (folder / "net.pt2").write_bytes(b"x")
+    (folder / "README").write_text("")
+    (folder / "examples").mkdir()
+    assert find_archives(tmp_path / "store") == [folder]
+    archive = open_archive(folder, tmp_path)
+    assert (archive.name, archive.manifest.handler, archive.manifest.serialized_file) == (
+        "net",
+        "",
+        "net.pt2",
+    )
+    (folder / "other.pt2").write_bytes(b"x")
+    assert find_archives(tmp_path / "store") == []
