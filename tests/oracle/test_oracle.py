@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 import pytest
 from support.models import REPOSITORY
-from support.oracle_cases import CASES, Case
+from support.oracle_cases import CASES, Case, model_of
 from support.oracle_corpus import ARCHIVES, CORPUS, GROUPS, RECORDINGS
 from support.oracle_exchange import differences, exchange
 from support.server import Server

@@ -40,7 +40,9 @@ class MetricsStore(MetricCacheAbstract):
         self._dropped = 0
 
     def initialize_cache(self) -> None:
-        """Do nothing: metrics are made when they are first used."""
+        """Make the metrics that TorchServe's own metrics.yaml declares; others are made when first used."""
+        for name in ("HandlerTime", "PredictionTime"):
+            self.add_metric_to_cache(name, "ms", ["ModelName", "Level"], MetricTypes.GAUGE)
 
     def get_metric(self, metric_name: str, metric_type: MetricTypes = MetricTypes.COUNTER) -> CachingMetric:
         """Return the metric of this name and type; `MetricsCacheKeyError` when there is none."""

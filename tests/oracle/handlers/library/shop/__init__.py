@@ -1,0 +1,3 @@
+from shop.pricing.rules import price
+
+__all__ = ["price"]

@@ -1,0 +1,5 @@
+from .base import BASE
+
+
+def price(count):
+    return count * BASE
