@@ -136,10 +136,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         self._register_models()
-        await self._start_grpc()
-        http = asyncio.ensure_future(self._rest_server.start())
         for unused in self.servers:
             unused.close()
+        if not await self._start_grpc():
+            self.exit_code = _EXIT_FAILURE
+            return
+        http = asyncio.ensure_future(self._rest_server.start())
         starting = asyncio.ensure_future(self._start_models())
         starting.add_done_callback(_log_failure)
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -150,11 +152,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._access_log is not None:
             self._access_log.flush()
 
-    async def _start_grpc(self) -> None:
-        """Listen for gRPC; a port that is taken stops the server only if somebody asked for that port."""
+    async def _start_grpc(self) -> bool:
+        """Listen for gRPC; returns False where it is impossible and somebody asked for it."""
         settings = self.settings
         if not settings.grpc_port:
-            return
+            return True
         try:
             server = GrpcServer(
                 self.registry,
@@ -168,12 +170,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         except GrpcError as error:
             if "grpc_port" in settings.model_fields_set or settings.grpc_tls:
                 logger.error("%s", error)
-                self.exit_code = _EXIT_FAILURE
-                self._stop.set()
-            else:
-                logger.warning("%s; serving without gRPC (--grpc-port chooses another port)", error)
-            return
+                return False
+            logger.warning("%s; serving without gRPC (--grpc-port chooses another port)", error)
+            return True
         self._grpc = server
+        return True
 
     async def _start_models(self) -> None:
         """Start every model, wait until each is loaded or has failed, and say what is served."""
