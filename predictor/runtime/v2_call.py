@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from predictor.handlers.tensors import Tensor
+from predictor.ipc.messages import InferenceRequest
 
 Headers = list[tuple[str, str]]
 Encoded = tuple[bytes, Headers]
@@ -36,6 +37,13 @@ class Call:
     wanted: list[Wanted]
     binary: bool
     parameters: dict[str, dict[str, Any]]
+
+    def answer_id(self, request: InferenceRequest) -> str:
+        """Return the id of the answer: the client's, or that in the log and in x-request-id."""
+        asked = next((value for name, value in request.headers if name.lower() == "x-request-id"), "")
+        # A client may use its id twice, so ours is longer then.
+        is_asked = asked and request.request_id.startswith(f"{asked}.")
+        return self.id or (asked if is_asked else request.request_id)
 
     def wants_binary(self, name: str) -> bool:
         """Say whether the output `name` goes as bytes."""

@@ -68,7 +68,7 @@ def parse(request: InferenceRequest) -> Call:
 def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Encoded:
     """Return the serialised answer: raw if the request was, or if a datatype has no typed contents."""
     name, version = request.model
-    message = ModelInferResponse(model_name=name, model_version=version, id=call.id or request.request_id)
+    message = ModelInferResponse(model_name=name, model_version=version, id=call.answer_id(request))
     raw = call.binary or any(tensor.datatype not in _CONTENTS for tensor in outputs)
     for tensor in outputs:
         item = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape))

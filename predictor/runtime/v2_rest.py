@@ -89,7 +89,7 @@ def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Enco
     document = {
         "model_name": name,
         "model_version": version,
-        "id": call.id or request.request_id,
+        "id": call.answer_id(request),
         "outputs": described,
     }
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -395,3 +395,20 @@ def test_a_model_whose_output_has_another_batch_size_is_at_fault():
     service, _ = make_signature_service(section, lambda x: torch.tensor(1.0))
     (result,) = run(service, rest({"inputs": [GOOD]}))
     assert result.error == "InvalidOutput"
+
+
+def test_the_answers_id_is_the_clients_or_the_one_it_finds_in_the_log():
+    service, _ = identity("float32", [1])
+    asked = rest({"inputs": [GOOD]}, request_id="mine.0123456789ab")
+    asked.headers.append(("X-Request-Id", "mine"))
+    own, by_header, by_server = run(
+        service,
+        rest({"id": "own", "inputs": [GOOD]}),
+        asked,
+        rest({"inputs": [GOOD]}, request_id="made-here"),
+    )
+    assert [read_rest(result)[0]["id"] for result in (own, by_header, by_server)] == [
+        "own",
+        "mine",
+        "made-here",
+    ]
