@@ -183,6 +183,12 @@ class WorkerDied(PredictorError):
         return "Worker died."
 
 
+class WorkerKilled(WorkerDied):
+    """As `WorkerDied`, by a SIGKILL that was not ours: the kernel was out of memory, as a rule."""
+
+    status = 507
+
+
 class HandlerFailed(PredictorError):
     """The handler raised."""
 

@@ -100,7 +100,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         log_format = _log_format(settings)
         self._access_log = AccessLog(log_format) if settings.access_log else None
         self.application = Application(
-            find_protocol(registry, settings.default_model),
+            find_protocol(registry, settings.default_model, settings.pages),
             kserve_app,
             settings.max_request_size,
             self._access_log,

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         6_553_500, "Network", "Bytes of a request body or gRPC message, at most.", ge=1
     )
     max_response_size: int = setting(6_553_500, "Network", "Bytes of an answer, at most.", ge=1)
+    pages: bool = setting(True, "Network", "Serve /ui, /docs and the examples in the models' folders.")
     keep_alive: int = setting(65, "Network", "Seconds that an idle connection stays open.", ge=1)
 
     workers: int = setting(1, "Serving", "Worker processes of a model that does not say.", ge=0)

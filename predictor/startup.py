@@ -26,6 +26,7 @@ def describe_start(registry: Registry, host: str, port: int, grpc_port: int = 0)
     if grpc_port:
         yield f"  gRPC       {_reachable(host)}:{grpc_port} (KServe V2)"
     yield f"  named      {url}/predict/MODEL"
+    yield f"  web page   {url}/ui"
     examples = [line for model in models if model.ready for line in _example(model, url)][:_MAX_EXAMPLES]
     if examples:
         yield "try it:"

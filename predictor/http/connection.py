@@ -248,7 +248,7 @@ def _without_upgrade(data: bytes) -> bytes:
 
     Java's HttpClient offers h2c with every request; RFC 9110 (7.8) lets a server ignore that.
     """
-    if b"pgrade" not in data:
+    if data.find(b"pgrade", 0, MAX_HEAD_BYTES) < 0:
         return data
     head, end, rest = data.partition(b"\r\n\r\n")
     return _UPGRADE.sub(rb"\1x-ignored", head) + end + rest

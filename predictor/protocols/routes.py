@@ -15,7 +15,7 @@ from predictor.serving.registry import Registry
 _KSERVE = ("/metrics",)
 
 
-def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
+def find_protocol(registry: Registry, default_model: str = "", with_pages: bool = True) -> FindProtocol:
     """Return the function that picks the protocol of a request, None meaning KServe's own app."""
     torchserve = TorchServeProtocol(registry)
     v1 = V1Protocol(registry)
@@ -36,7 +36,7 @@ def find_protocol(registry: Registry, default_model: str = "") -> FindProtocol:
             return v2
         if path in ("/predict", "/health", "/info") or path.startswith(("/predict/", "/info/", "/health/")):
             return named
-        if pages.claims(path):
+        if with_pages and pages.claims(path):
             return pages
         if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):
             return None

@@ -90,6 +90,9 @@ class ContinuousBatcher:
             done = self._is_done(position, answer)
         except Exception as error:  # noqa: BLE001 - the criterion is the handler's code
             return Results(live.batch.id, [failure(self._service.translate(error, [request.request_id]))])
+        # TorchServe hands over what a request holds with the first call only.
+        left = {name: value for name, value in live.decoded.headers.items() if not isinstance(value, dict)}
+        live.decoded = Decoded([{}], left, live.decoded.single)
         if not done and not streams:
             return None
         result = self._service.result(request, live.decoded, [join_parts(live.answers)], processor)

@@ -52,18 +52,24 @@ class Decoded:
         self.reply = reply
 
 
-def decode(request: InferenceRequest, signature: Signature | None, decode_input: bool = True) -> Decoded:
+def decode(
+    request: InferenceRequest,
+    signature: Signature | None,
+    decode_input: bool = True,
+    bare_instances: bool = False,
+) -> Decoded:
     """Turn the body of `request` into rows.
 
     Args:
         signature: named inputs of the model, None for a handler that knows them itself.
         decode_input: see `rows.decode_row`.
+        bare_instances: V1 rows are the instances as they came.
 
     Raises:
         InvalidInput: the body does not fit the protocol; the message names the field.
     """
     if request.envelope is Envelope.V1:
-        return _decode_v1(request, signature)
+        return _decode_v1(request, signature, bare_instances)
     if request.envelope is Envelope.NAMED:
         return _decode_named(request, signature)
     if request.envelope is Envelope.V2:
@@ -127,7 +133,7 @@ def encode(
     return _encode_torchserve(answers[0]), [JSON_TYPE] if is_native else []
 
 
-def _decode_v1(request: InferenceRequest, signature: Signature | None) -> Decoded:
+def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: bool) -> Decoded:
     document = load_json(request.body)
     if not isinstance(document, dict):
         raise InvalidInput("Request body must be a JSON object with 'instances'")
@@ -140,8 +146,8 @@ def _decode_v1(request: InferenceRequest, signature: Signature | None) -> Decode
         raise PayloadTooLarge(f"'instances' has {len(instances)} rows; the limit is {MAX_ROWS}")
     headers = request_headers(request, {})
     headers["explain"] = str(request.verb.value == "explain")
-    rows = [_v1_row(instance) for instance in instances]
-    if signature is not None and request.verb is Verb.EXPLAIN and "explain" in document:
+    rows = instances if bare else [_v1_row(instance) for instance in instances]
+    if signature is not None and not bare and request.verb is Verb.EXPLAIN and "explain" in document:
         for row in rows:
             row.setdefault("explain", document["explain"])
     return Decoded(rows, headers, single=False)

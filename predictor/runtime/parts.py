@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from predictor.ipc.messages import InferenceResult
-from predictor.runtime.wire import wire_status, wire_text
+from predictor.runtime.wire import wire_headers, wire_status, wire_text
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ class PartSender:
             return
         position = self._owners[index]
         self.sent.add(position)
-        named = [(wire_text(name), wire_text(value)) for name, value in headers.items()]
-        self._send(position, InferenceResult(wire_status(code, 200), wire_text(phrase or ""), named, data))
+        chosen = wire_headers(headers)
+        self._send(position, InferenceResult(wire_status(code, 200), wire_text(phrase or ""), chosen, data))
 
     def join(self, answers: Sequence[object]) -> list[object]:
         """Return the final answers of all rows, each with the parts held back before it."""

@@ -21,7 +21,7 @@ from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, 
 from predictor.runtime.envelopes import Decoded, decode, encode
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 from predictor.runtime.parts import PartSender, SendPart
-from predictor.runtime.wire import wire_status, wire_text
+from predictor.runtime.wire import wire_headers, wire_status, wire_text
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Service:
         max_response_size: int,
         enveloped: EntryPoint | None = None,
         stateful: bool = False,
+        bare_instances: bool = False,
     ) -> None:
         """Serve `handler`, whose batches see `context`.
 
@@ -50,6 +51,7 @@ class Service:
             decode_input: whether JSON and text bodies are decoded on TorchServe's routes.
             max_response_size: bytes that one answer may have.
             stateful: the handler keeps state between requests, so a call must not be repeated.
+            bare_instances: rows on V1 are the instances as they came, as TorchServe's envelope gave them.
             enveloped: the handler inside the envelope that TorchServe's routes go through, if any.
         """
         self.handler = handler
@@ -57,6 +59,7 @@ class Service:
         self.parts = PartSender()
         context.cl_socket = self.parts
         self._stateful = stateful
+        self._bare_instances = bare_instances
         self._enveloped = enveloped or handler.entry_point
         self._decode_input = decode_input
         self._max_response_size = max_response_size
@@ -88,7 +91,7 @@ class Service:
         Raises:
             InvalidInput: it does not fit the protocol.
         """
-        return decode(request, self._signature, self._decode_input)
+        return decode(request, self._signature, self._decode_input, self._bare_instances)
 
     def decode_or_fail(self, request: InferenceRequest) -> Decoded | InferenceResult:
         """Turn the body of one request into rows, or into the answer that says why it cannot be."""
@@ -209,9 +212,7 @@ class Service:
         except Exception as error:
             logger.error("request %s: its answer cannot be sent", request.request_id, exc_info=error)
             return failure(InvalidOutput("Unsupported model output data type."))
-        chosen = [
-            (wire_text(name), wire_text(value)) for name, value in processor.get_response_headers().items()
-        ]
+        chosen = wire_headers(processor.get_response_headers())
         if any(name.lower() == "content-type" for name, _ in chosen):
             headers = []
         return InferenceResult(

@@ -194,6 +194,7 @@ def load_service(load: Load) -> tuple[Service, str]:
         max_response_size=load.max_response_size,
         enveloped=wrap_in_envelope(envelope, handler.entry_point) if envelope else None,
         stateful=load.stateful,
+        bare_instances=envelope in ("kserve", "json"),
     )
     return service, describe_device(device)
 

@@ -13,6 +13,7 @@ from predictor.errors import (
     QueueFull,
     ResponseTimeout,
     WorkerDied,
+    WorkerKilled,
     error_from_worker,
 )
 from predictor.ipc.frames import FrameError
@@ -141,7 +142,8 @@ class Batcher:
         elif self._is_late(job):
             error = self._lateness()
         elif not job.may_run_again or (was_running and self._policy.sequences):
-            error = WorkerDied(f"the worker of model '{self._name}' died during the request: it {reason}")
+            died = WorkerKilled if worker.was_killed_by_others else WorkerDied
+            error = died(f"the worker of model '{self._name}' died during the request: it {reason}")
         if error is None:
             job.state = JobState.QUEUED
             return True

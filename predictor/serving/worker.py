@@ -113,6 +113,7 @@ class WorkerProcess(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timeout = 0.0
         self._pidfd = -1
+        self._killed = False
         self._exited = asyncio.Event()
 
     @property
@@ -124,6 +125,12 @@ class WorkerProcess(asyncio.Protocol):
     def alive(self) -> bool:
         """Whether batches may be sent."""
         return self.state in (WorkerState.READY, WorkerState.BUSY)
+
+    @property
+    def was_killed_by_others(self) -> bool:
+        """Whether a SIGKILL that we did not send ended the process: lack of memory, as a rule."""
+        code = self._process.returncode if self._process is not None else None
+        return code == -signal.SIGKILL and not self._killed
 
     async def start(self, load: Load, startup_timeout: float, response_timeout: float) -> None:
         """Start the process and tell it what to load; `owner.worker_loaded` follows.
@@ -191,6 +198,7 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self) -> None:
         """End the process and its children at once; `owner.worker_lost` follows."""
         if self._process is not None and self._process.returncode is None:
+            self._killed = not _has_ended(self._process)
             # Not reaped yet, so the number still means this process, even if it has ended already.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

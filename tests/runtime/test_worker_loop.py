@@ -120,14 +120,16 @@ def test_parts_name_the_place_among_all_that_were_sent(ends):
 def test_continuous_batching_ends_each_request_by_its_own_criterion(ends):
     def handle(data, context):
         if context.stopping_criteria is None:
-            context.counts = {}
+            context.counts, context.wanted = {}, {}
         answers = []
         context.stopping_criteria = {}
         for index, row in enumerate(data):
             name = context.request_ids[index]
             context.counts[name] = context.counts.get(name, 0) + 1
             answers.append(f"{name}{context.counts[name]}")
-            done = context.counts[name] >= int(row["body"])
+            # What a request holds comes with its first call only.
+            context.wanted.setdefault(name, int(row.get("body", 0)))
+            done = context.counts[name] >= context.wanted[name]
             context.stopping_criteria[index] = lambda answer, done=done: done
         return answers
 

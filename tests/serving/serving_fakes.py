@@ -49,6 +49,7 @@ class FakeWorker:
         self.inflight = deque()
         self.load_error = None
         self.timed_out = False
+        self.was_killed_by_others = False
         self.loaded = None
         self.started_at = 0.0
         self.pid = 1000 + number
