@@ -6,7 +6,6 @@ computed together in one forward pass.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
+from predictor.archives.gpux import GPUX_FILE, read_gpux
+from predictor.errors import InvalidInput, InvalidOutput, PredictorError
 from predictor.explain.explainer import Explainer
 from predictor.explain.text import Embedding, Word
 from predictor.handlers.columns import arguments, join_rows, rows_of, split_rows
@@ -33,6 +33,7 @@ from predictor.handlers.inputs import (
     parse_specs,
     split_examples,
 )
+from predictor.handlers.pictures import open_image
 from predictor.handlers.tensors import Array, Table, from_torch, to_torch
 from predictor.ipc.messages import ModelInfo, TensorSpec
 
@@ -42,12 +43,6 @@ _CLASSIFIER_OUTPUTS = (
     TensorSpec("label", "string", (), "text", "the most probable class"),
     TensorSpec("score", "float32", (), "tensor", "its probability"),
 )
-
-
-# Formats that Pillow decodes by itself; for others, such as EPS, it starts programs on the client's bytes.
-Image.init()
-_WANTED = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000", "AVIF")
-_FORMATS = [name for name in _WANTED if name in Image.OPEN]
 
 
 _SIGNATURE_KEYS = ("description", "inputs", "outputs", "pack_inputs", "classes")
@@ -134,6 +129,8 @@ class SignatureHandler:
         self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
         manifest = (context.manifest or {}).get("model", {})
         section = (context.model_yaml_config or {}).get("signature")
+        if section is None and (Path(properties["model_dir"]) / GPUX_FILE).is_file():
+            section = read_gpux(Path(properties["model_dir"])).signature
         if section is None and not manifest.get("serializedFile"):
             raise SignatureError("model-config.yaml has no 'signature' section")
         loaded = load_model(Path(properties["model_dir"]), manifest, self.device)
@@ -395,30 +392,6 @@ def _alike(examples: Sequence[Mapping[str, torch.Tensor]]) -> list[list[int]]:
 def _on_host(value: Any) -> Any:
     """Return an output on the host; what is no tensor, such as ONNX's texts, is there already."""
     return value.cpu() if isinstance(value, torch.Tensor) else value
-
-
-def open_image(name: str, data: bytes) -> Image.Image:
-    """Decode a picture of any format that Pillow reads, fully, so that no error is left for later.
-
-    Raises:
-        InvalidInput: it is empty, no picture, or cut short; the message names the input.
-        PayloadTooLarge: it holds more pixels than Pillow's limit.
-    """
-    if not data:
-        raise InvalidInput(f"Invalid input for '{name}': it is empty")
-    try:
-        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-        # Pillow itself only warns up to twice its limit.
-        if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError(f"{picture.width} by {picture.height} pixels")
-        picture.load()
-    except Image.DecompressionBombError as error:
-        raise PayloadTooLarge(f"Invalid input for '{name}': the picture has too many pixels") from error
-    except UnidentifiedImageError as error:
-        raise InvalidInput(f"Invalid input for '{name}': not a picture in a known format") from error
-    except Exception as error:
-        raise InvalidInput(f"Invalid input for '{name}': the picture cannot be decoded ({error})") from error
-    return picture
 
 
 def _accepted(context: Context | None, rows: int) -> list[str] | None:

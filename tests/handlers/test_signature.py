@@ -17,7 +17,8 @@ from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
 from predictor.handlers.context import Context
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError, load_module
-from predictor.handlers.signature import Signature, SignatureHandler, open_image
+from predictor.handlers.pictures import open_image
+from predictor.handlers.signature import Signature, SignatureHandler
 
 _SUM = """
 import torch
