@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from predictor.archives.errors import ArchiveError
+from predictor.archives.gpux import GPUX_FILE, read_gpux
 from predictor.archives.manifest import MANIFEST_PATH, Manifest, load_manifest, parse_manifest
 from predictor.archives.model_config import ModelConfig, load_model_config
 from predictor.archives.unpack import DEFAULT_LIMITS, UnpackLimits, unpack
@@ -104,7 +105,7 @@ def is_model_folder(folder: Path, *, nested: bool = True) -> bool:
     With `nested`, these may lie in its only subfolder.
     """
     root = _root(folder) if nested else folder
-    named = (MANIFEST_PATH, CONFIG_FILE, HANDLER_FILE, MODEL_FILE)
+    named = (MANIFEST_PATH, CONFIG_FILE, HANDLER_FILE, MODEL_FILE, GPUX_FILE)
     return any((root / file).is_file() for file in named) or _is_lone_model_file(root)
 
 
@@ -171,6 +172,10 @@ def _guess(source: Path, folder: Path) -> Manifest:
     weights = sorted(path.name for path in folder.iterdir() if path.name.endswith(WEIGHT_SUFFIXES))
     if len(weights) == 1:
         model["serializedFile"] = weights[0]
+    if (folder / GPUX_FILE).is_file():
+        gpux = read_gpux(folder)
+        told = {"modelName": gpux.name, "modelVersion": gpux.version, "serializedFile": gpux.source}
+        model |= {key: value for key, value in told.items() if value}
     if len(model) == 2:
         reason = (
             f"has no {MANIFEST_PATH}, and no {HANDLER_FILE}, {MODEL_FILE}, {CONFIG_FILE} or weights either"

@@ -227,3 +227,14 @@ def test_the_answer_is_named_by_the_model_where_nobody_declares(tmp_path):
 class _Pair(torch.nn.Module):
     def forward(self, x):
         return x, -x
+
+
+def test_gpux_yml_is_a_signature(tmp_path):
+    _write_onnx(tmp_path / "net.onnx", "batch")
+    (tmp_path / "gpux.yml").write_text(
+        "inputs:\n  a: {type: float32, shape: [1, 3]}\n  b: {type: float32, shape: [1, 3]}\n"
+        "outputs:\n  sum: {type: float32, shape: [1, 3]}\n  whole: {type: int64, shape: [1, 3]}\n"
+    )
+    handler = _handler(tmp_path, "net.onnx")
+    assert [spec.shape for spec in handler.signature.inputs] == [(3,), (3,)]
+    assert _answer(handler, a=ROWS.numpy(), b=ROWS.numpy())["whole"].tolist() == ROWS.long().tolist()
