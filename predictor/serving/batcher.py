@@ -63,11 +63,11 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         job = Job(request, loop)
-        refusal = self._queue.refusal(job)
+        refusal = self._refusal(job)
         if refusal is not None and self._scheduled:
             # A free worker may be about to make room.
             self._dispatch()
-            refusal = self._queue.refusal(job)
+            refusal = self._refusal(job)
         if refusal is not None:
             raise QueueFull(f"model '{self._name}': {refusal}", self._name, self._retry_after())
         if self._policy.client_timeout:
@@ -128,6 +128,14 @@ class Batcher:
             job.fail(error)
 
     # private
+
+    def _refusal(self, job: Job) -> str | None:
+        """Return why a new job is not taken, None when it is."""
+        if self._policy.job_tickets:
+            free = sum(worker.alive and not worker.inflight for worker in self._workers)
+            if free * self._policy.batch_size <= len(self._queue):
+                return "every worker is busy, and useJobTicket lets nobody wait"
+        return self._queue.refusal(job)
 
     def _may_go_on(self, job: Job, worker: WorkerProcess, was_running: bool, reason: str) -> bool:
         """Return whether a job of a dead worker is queued again; if not, it has been answered."""

@@ -25,6 +25,7 @@ class ServingPolicy:
         prefetch: batches that a busy worker is given ahead, so that it never waits for the front end.
         gpu_ids: CUDA devices, used in turn; empty for the CPU.
         threads: torch's intra-op threads in each worker; 0 leaves torch's choice.
+        job_tickets: a request is refused unless a worker is free for it (`useJobTicket`).
         continuous: the worker keeps `batch_size` requests alive and calls the handler with all of them
             again and again, each until its stopping criterion says so.
         sequences: limits of a stateful model; None for others.
@@ -42,6 +43,7 @@ class ServingPolicy:
     prefetch: int = 1
     gpu_ids: tuple[int, ...] = ()
     threads: int = 0
+    job_tickets: bool = False
     continuous: bool = False
     sequences: SequencePolicy | None = None
 

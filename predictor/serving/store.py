@@ -110,6 +110,7 @@ class ModelStore:
                 found |= names
                 archives.append(archive)
                 problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
+                problems += [f"{archive.name}: {problem}" for problem in _without_effect(archive.config)]
         if only is None:
             problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
         return OpenedStore(archives, problems, wanted)
@@ -148,6 +149,16 @@ class ModelStore:
         return registry
 
 
+def _without_effect(config: ModelConfig) -> list[str]:
+    """Say which keys of a model-config.yaml are understood but change nothing here."""
+    found = []
+    if config.parallel_type or config.torchrun:
+        found.append("parallelType and torchrun start one process a worker here, not one for each rank")
+    if config.use_venv:
+        found.append("useVenv: requirements go to a folder of their own, before the server's packages")
+    return found
+
+
 def resolve_policy(
     config: ModelConfig, declared: DeclaredModel | None, settings: Settings, models: int
 ) -> ServingPolicy:
@@ -182,6 +193,7 @@ def resolve_policy(
         client_timeout=number("client_timeout", 0) / 1000,
         gpu_ids=_gpu_ids(config, settings),
         threads=settings.threads or _share_of_cores(min_workers * models),
+        job_tickets=bool(config.use_job_ticket),
         continuous=bool(config.continuous_batching),
         sequences=_sequences(config),
     )

@@ -607,3 +607,14 @@ async def test_a_death_while_stopping_still_answers_the_accepted():
     model.workers[0].answer()
     assert (await asking).body == b"a"
     await stopping
+
+
+async def test_with_job_tickets_nobody_waits_for_a_busy_worker():
+    model = await _started(job_tickets=True)
+    (job,) = _submit(model, "a")
+    await settle()
+    with pytest.raises(QueueFull, match="useJobTicket"):
+        _submit(model, "b")
+    model.workers[0].answer()
+    await job.future
+    assert _submit(model, "c")
