@@ -1,6 +1,6 @@
 """TorchServe's inference API, to the letter: paths, bodies, statuses, error texts.
 
-The source is a running TorchServe 0.12 (`torchserve-contract.md`, section 2). What we do otherwise on
+The source is a running TorchServe 0.12; `tests/oracle` holds its answers. What we do otherwise on
 purpose is listed in `docs/torchserve.md`.
 """
 

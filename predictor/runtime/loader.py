@@ -1,6 +1,6 @@
 """From a model's folder to the function that answers batches.
 
-The rules are TorchServe's (`torchserve-contract.md`, section 7.2): `handler` names a module in the
+The rules are those of TorchServe 0.12: `handler` names a module in the
 model's folder, else one of the built-in handlers; the module has the named function (`handle` unless
 told otherwise) or exactly one class.
 """
