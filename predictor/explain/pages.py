@@ -14,6 +14,8 @@ from predictor.explain.request import ImageStyle
 # A gap between attributions and output above this is said in words.
 _LARGE_DELTA = 0.05
 _MAX_BARS = 30
+# Nobody should read 100 % for what is a little less.
+_CERTAIN = 0.999
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,'Segoe UI',Helvetica,Arial,sans-serif;max-width:52rem;margin:2rem auto;"
@@ -82,7 +84,11 @@ def question(explanation: Explanation) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %") if 0.001 <= share <= 0.999 else f"{share:.3g}"
+    if share > _CERTAIN:
+        return f"over {_CERTAIN:.1%}".replace("%", " %")
+    if share < 1 - _CERTAIN:
+        return f"under {1 - _CERTAIN:.1%}".replace("%", " %")
+    return f"{share:.1%}".replace("%", " %")
 
 
 def _feature_bar(feature: Feature, method: str) -> Bar:

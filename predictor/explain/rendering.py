@@ -88,19 +88,22 @@ def _ground(picture: Array) -> Array:
     A dark drawing is shown as its negative, ink on paper: red and blue are hard to see on black.
     """
     grey = picture.mean(axis=2, keepdims=True)
-    is_grey = np.array_equal(picture[..., 0], picture[..., 1]) and np.array_equal(
-        picture[..., 1], picture[..., 2]
-    )
-    if is_grey and grey.mean() < _DARK:
+    if _is_dark_drawing(picture):
         return np.asarray(255 - 0.5 * grey, dtype=np.float32)
     return np.asarray(96 + 0.58 * grey, dtype=np.float32)
+
+
+def _is_dark_drawing(picture: Array) -> bool:
+    red, green, blue = (picture[..., channel] for channel in range(3))
+    return bool(picture.mean() < _DARK and np.array_equal(red, green) and np.array_equal(green, blue))
 
 
 def _draw(picture: Array, weight: Array, style: ImageStyle) -> Array:
     colour = np.where(weight[..., None] >= 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     heat = (np.abs(weight) ** 0.8)[..., None]
     if style.style == "masked":
-        return (picture * heat + 255 * (1 - heat)).astype(np.uint8)
+        shown = 255 - picture if _is_dark_drawing(picture) else picture
+        return (shown * heat + 255 * (1 - heat)).astype(np.uint8)
     overlay_ground = _ground(picture)
     overlay = overlay_ground * (1 - style.alpha * heat) + colour * style.alpha * heat
     alone = 255 * (1 - heat) + colour * heat
