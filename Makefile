@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help serve test stress check fix train setup constraints clean
+.PHONY: help serve test stress bench check fix train setup constraints clean
 export PYTHON TORCH TORCH_INDEX
 
 BIN := .venv/bin
@@ -34,6 +34,11 @@ test:  ## run all tests
 
 stress:  ## the heavy tests: minutes of load, hundreds of restarts
 	@exec $(BOOTSTRAP) test python -m pytest -m stress tests/stress $(ARGS)
+
+bench:  ## the benchmarks: what the server costs beside the model's own work
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m benchmarks.digits
+	$(BIN)/python -m benchmarks.v2_binary
 
 check:  ## lint, types, import directions
 	@$(BOOTSTRAP) check
