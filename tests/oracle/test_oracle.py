@@ -38,7 +38,10 @@ class Servers:
         if self._group != name or self._server is None:
             self._stack.close()
             group = GROUPS[name]
-            self._server = self._stack.enter_context(Server(ARCHIVES / group.store, *group.flags, wait=False))
+            asked = {model_of(request) for case in CASES if case.group == name for request in case.requests}
+            models = {item.name for item in CORPUS if item.store == group.store} & asked
+            flags = ("--models", ",".join(sorted(models)), *group.flags)
+            self._server = self._stack.enter_context(Server(ARCHIVES / group.store, *flags, wait=False))
             self._server.wait_started()
             self._group = name
         return self._server
