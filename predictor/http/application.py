@@ -287,6 +287,9 @@ def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tupl
     ]
     headers += common_headers(request.request_id, response.cache_control)
     if response.status in _BODILESS:
+        # A 304 may tell the length of the body that it leaves out (RFC 9110, 8.6), a 204 must not.
+        if response.status == 304 and response.body:
+            headers.append(("content-length", str(len(response.body))))
         return headers
     if response.stream is not None:
         headers.append(("transfer-encoding", "chunked"))
