@@ -27,7 +27,7 @@ help:  ## show this list
 	@echo 'TORCH=cpu|cuda|auto        the PyTorch build (auto: CUDA only where there is an NVIDIA GPU)'
 
 serve:  ## serve the sample models on http://127.0.0.1:8080
-	@exec $(BOOTSTRAP) serve predictor serve $(call given,HOST,--host) $(call given,PORT,--port) $(ARGS)
+	@exec $(BOOTSTRAP) serve predictor serve --log-format text $(call given,HOST,--host) $(call given,PORT,--port) $(ARGS)
 
 test:  ## run all tests
 	@exec $(BOOTSTRAP) test python -m pytest $(ARGS)
