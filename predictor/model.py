@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import Any
 
@@ -19,7 +18,7 @@ class TorchModel(kserve.Model):  # type: ignore[misc]  # kserve ships no type in
     """A served model as KServe's own routes and repository see it.
 
     Our routes do not pass through here: they hand bytes to the worker as they came. This is what
-    KServe's data plane calls for the paths that it still answers itself.
+    KServe's data plane calls: its repository, its readiness, and whoever uses the model as a library.
     """
 
     def __init__(self, served: ServedModel) -> None:
@@ -50,7 +49,9 @@ class TorchModel(kserve.Model):  # type: ignore[misc]  # kserve ships no type in
 
     async def _run(self, verb: Verb, payload: Any, headers: dict[str, str] | None) -> dict[str, Any]:
         if not isinstance(payload, dict):
-            raise NotImplementedError("the Open Inference Protocol is not served yet")
+            raise InvalidInput(
+                "Expected a V1 payload; V2 is answered by the server's own routes and gRPC service"
+            )
         request = InferenceRequest(
             request_id=str(uuid.uuid4()),
             verb=verb,
@@ -63,7 +64,7 @@ class TorchModel(kserve.Model):  # type: ignore[misc]  # kserve ships no type in
             result = await self.served.infer(request)
         except PredictorError as error:
             raise _kserve_error(error, self.name) from error
-        answer: dict[str, Any] = await asyncio.to_thread(orjson.loads, result.body)
+        answer: dict[str, Any] = orjson.loads(result.body)
         return answer
 
 
