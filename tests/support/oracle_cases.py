@@ -83,6 +83,11 @@ def form(*parts: tuple[str, bytes, str | None, str | None]) -> dict[str, Any]:
     return {"body": body, "content_type": content_type}
 
 
+def dump(value: Any) -> bytes:
+    """Return JSON without the white space, as JavaScript writes it."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def error(code: int, message: str, kind: str = "InternalServerException") -> str:
     """Return TorchServe's error body."""
     return json.dumps({"code": code, "type": kind, "message": message}, indent=2) + "\n"
@@ -325,7 +330,7 @@ def _handlers() -> None:
     """Handlers as users write them."""
 
     def ask(model: str, name: str, *requests: Request, **options: Any) -> None:
-        add("handlers", f"{model} {name}", *requests, **options)
+        add("plain", f"{model} {name}", *requests, **options)
 
     ask("packaged", "answer", predict("packaged", b"abc"))
     ask("configured", "answer", predict("configured", b""))
@@ -519,7 +524,7 @@ def _dying() -> None:
 
     def ask(kind: str, **options: Any) -> None:
         alive = predict("dying", "alive", TEXT)
-        add("dying", f"dying {kind}", predict("dying", kind, TEXT), alive, **options)
+        add("models", f"dying {kind}", predict("dying", kind, TEXT), alive, **options)
 
     alive = {"status": 200, "body": "alive"}
     ask("alive")
@@ -537,7 +542,7 @@ def _dying() -> None:
         "headers": [["connection", "close"]],
     }
     add(
-        "dying",
+        "models",
         "dying large request",
         predict("dying", b"x" * 7_000_000),
         differs="large-request",
@@ -553,7 +558,7 @@ def _batched() -> None:
             predict(model, {"me": number, **order}, headers=(("X-Me", f"n{number}"),))
             for number, order in enumerate(orders)
         ]
-        add("batched", f"batch {name}", *requests, together=True, **options)
+        add("models", f"batch {name}", *requests, together=True, **options)
 
     fails = {"status": 503, "body": error(503, "Prediction failed")}
     fine = {"status": 200}
@@ -575,9 +580,9 @@ def _batched() -> None:
         differs="batch-failure",
         ours=(fine, fine, unsupported, fine),
     )
-    add("batched", "batch of one", predict("batching", {"me": 1}))
+    add("models", "batch of one", predict("batching", {"me": 1}))
     add(
-        "batched",
+        "models",
         "batch with an explanation",
         *(
             Request(f"/{verb}/batching", {"me": number})
@@ -588,18 +593,18 @@ def _batched() -> None:
         ours=({"status": 200},) * 4,
     )
     add(
-        "batched",
+        "models",
         "micro of four",
         *(predict("micro", n) for n in range(4)),
         together=True,
         differs="",
         numbers=True,
     )
-    add("batched", "micro of one", predict("micro", 5))
+    add("models", "micro of one", predict("micro", 5))
 
     def stream(name: str, **order: Any) -> None:
         options = {key: order.pop(key) for key in ("differs", "ours") if key in order}
-        add("batched", f"stream {name}", predict("streaming", order), **options)
+        add("models", f"stream {name}", predict("streaming", order), **options)
 
     stream("text", parts=["one ", "two "], last="three")
     stream("nothing sent before", parts=[], last="only")
@@ -615,19 +620,19 @@ def _batched() -> None:
 
     one = (ids[0], "one")
     add(
-        "batched",
+        "models",
         "sequence",
         number(1, one, (ids[1], "True")),
         number(2, one),
         number(3, one, (ids[2], "True")),
     )
     two = (ids[0], "two")
-    add("batched", "sequence again", number(1, two, (ids[1], "true")), number(2, two, (ids[2], "true")))
-    add("batched", "sequence without an id", number(7), number(8))
+    add("models", "sequence again", number(1, two, (ids[1], "true")), number(2, two, (ids[2], "true")))
+    add("models", "sequence without an id", number(7), number(8))
     one = {"status": 200, "body": "1 "}
-    add("batched", "continuous 1", predict("continuous", {"limit": 1}), differs="continuous-one", ours=(one,))
-    add("batched", "continuous 3", predict("continuous", {"limit": 3}))
-    add("batched", "continuous json", predict("continuous", {"limit": 2, "json": True}))
+    add("models", "continuous 1", predict("continuous", {"limit": 1}), differs="continuous-one", ours=(one,))
+    add("models", "continuous 3", predict("continuous", {"limit": 3}))
+    add("models", "continuous json", predict("continuous", {"limit": 2, "json": True}))
 
 
 def _enveloped() -> None:
@@ -676,11 +681,19 @@ def _enveloped() -> None:
         untyped = predict("rows", dump(bodies["instances"]))
         ask("without content type", untyped, **_enveloped_otherwise(group, "without content type"))
         ask("explain", Request("/explanations/rows", bodies["one instance"]))
-        route = {"differs": "v1-route", "ours": ({"status": 200, "phrase": "OK"},)}
         if group == "kserve":
-            ask("v1 route", Request("/v1/models/rows:predict", bodies["one instance"]), **route)
+            rows = [{"row": "text", "type": "str", "rows": 1, "explain": "False"}]
+            answer = {"status": 200, "phrase": "OK", "body": dump({"predictions": rows}).decode()}
+            request = Request("/v1/models/rows:predict", bodies["one instance"])
+            ask("v1 route", request, differs="v1-route", ours=(answer,))
         if group == "kservev2":
-            ask("v2 route", Request("/v2/models/rows/infer", bodies["inputs"]), **route)
+            answer = {"status": 200, "phrase": "OK", "headers": [["content-type", JSON]]}
+            ask(
+                "v2 route",
+                Request("/v2/models/rows/infer", bodies["inputs"]),
+                differs="v1-route",
+                ours=(answer,),
+            )
         # Models that one envelope is not meant for tell nothing, and cost the start of a worker.
         if group in ("json", "kserve"):
             ask("numbers", predict("numbers", bodies["instances"]))
@@ -709,11 +722,6 @@ def _enveloped_otherwise(group: str, name: str) -> dict[str, Any]:
 
 
 _PARTS = (_probe, _simple, _answers, _statuses, _failures, _handlers, _models, _dying, _batched, _enveloped)
-
-
-def dump(value: Any) -> bytes:
-    """Return JSON without the white space, as JavaScript writes it."""
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 for _make in _PARTS:

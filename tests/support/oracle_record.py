@@ -2,8 +2,9 @@
 
     cd tests && python -m support.oracle_record --torchserve VENV [--keep-archives] [GROUP ...]
 
-VENV is a virtual environment with torchserve and torch-model-archiver 0.12.0, torch and torchvision;
-Java 11 or newer must be on PATH. Weights are made by the Python that runs this, so it needs torch, too.
+VENV is a virtual environment with torchserve and torch-model-archiver 0.12.0, torch, torchvision, captum
+and torchtext's `data/utils.py` (its wheel loads no longer); Java 11 or newer must be on PATH, and nothing
+on PYTHONPATH. Weights are made by the Python that runs this, so it needs torch, too.
 """
 
 from __future__ import annotations

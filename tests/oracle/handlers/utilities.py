@@ -73,7 +73,7 @@ class UtilityHandler(BaseHandler):
         return map_class_to_label([[1]], {"0": "cat"}, [[5]])
 
     def do_backends(self, context):
-        return [check_valid_pt2_backend(name) for name in ("inductor", "eager", "no such backend")]
+        return [check_valid_pt2_backend(name) for name in ("inductor", "eager", "ipex")]
 
     def do_yaml(self, context):
         return get_yaml_config(os.path.join(self.folder, "model-config.yaml"))
