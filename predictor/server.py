@@ -8,28 +8,34 @@ before readiness turns false) are replaced here, and each replacement says why.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
 from kserve import ModelServer
 from kserve.model_server import app as kserve_app
 
 from predictor import __version__
 from predictor.configuration import Configuration
 from predictor.http.application import Application
-from predictor.http.connection import Connection
 from predictor.ipc.allocator import keep_freed_blocks
+from predictor.listeners import (
+    HttpServer,
+    Listener,
+    ListenError,
+    Role,
+    close,
+    configure,
+    grpc_port,
+    http_server,
+    listen,
+)
 from predictor.model import TorchModel
 from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
-from predictor.protocols.routes import find_protocol
+from predictor.protocols.routes import find_by_role, find_protocol
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Reloader
 from predictor.serving.store import ModelStore
@@ -47,24 +53,6 @@ _EXIT_FAILURE = 1
 _LAST_ANSWERS = 1.0
 
 
-class _HttpServer(uvicorn.Server):
-    """Uvicorn's server, on a socket that is open already, leaving signals to us.
-
-    Uvicorn raises the signal again after a graceful stop, which would make the exit status non-zero.
-    """
-
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
-        super().__init__(config)
-        self._listener = listener
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().serve([self._listener])
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no type information
     """KServe's ModelServer over our registry, routes and life cycle.
 
@@ -73,9 +61,9 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
     """
 
     def __init__(
-        self, settings: Settings, store: ModelStore, registry: Registry, listener: socket.socket
+        self, settings: Settings, store: ModelStore, registry: Registry, listeners: list[Listener]
     ) -> None:
-        """Prepare to serve `registry`, the models of `store`, on `listener`, a bound socket."""
+        """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first."""
         # Without a handler of its own, kserve would install its log format over ours.
         logging.getLogger("kserve").addHandler(logging.NullHandler())
         super().__init__(
@@ -91,20 +79,24 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._reloader = Reloader(registry, store)
         self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
-        self._listener = listener
+        self._listeners = listeners
         self._stop = asyncio.Event()
         self._signals = 0
-        self._http: _HttpServer | None = None
+        self._http: list[HttpServer] = []
         self._grpc: GrpcServer | None = None
         self.exit_code = _EXIT_OK
         log_format = _log_format(settings)
         self._access_log = AccessLog(log_format) if settings.access_log else None
-        self.application = Application(
-            find_protocol(registry, settings.default_model, settings.pages),
-            kserve_app,
-            settings.max_request_size,
-            self._access_log,
-        )
+        self._applications = [self._application(listener) for listener in listeners]
+
+    def _application(self, listener: Listener) -> Application:
+        """Return what answers on a listener."""
+        settings = self.settings
+        if Role.MAIN in listener.roles:
+            find = find_protocol(self.registry, settings.default_model, settings.pages)
+        else:
+            find = find_by_role(self.registry, {role.value for role in listener.roles})
+        return Application(find, kserve_app, settings.max_request_size, self._access_log)
 
     def setup_event_loop(self) -> None:
         """Choose uvloop, and put our application and connection class into the REST server.
@@ -116,15 +108,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             import uvloop
 
             asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        config = self._rest_server.config
-        config.app = self.application
-        config.http = Connection
-        config.lifespan = "off"
-        config.access_log = False
-        config.date_header = False
-        config.proxy_headers = False
-        self._http = _HttpServer(config, self._listener)
-        self._rest_server._server = self._http
+        main, *others = zip(self._applications, self._listeners, strict=True)
+        configure(self._rest_server.config, main[0])
+        self._rest_server._server = HttpServer(self._rest_server.config, main[1])
+        self._http = [self._rest_server._server]
+        self._http += [http_server(self.settings, *pair) for pair in others]
 
     def register_signal_handler(self) -> None:
         """Leave signals to `_serve`, which can wait."""
@@ -141,7 +129,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if not await self._start_grpc():
             self.exit_code = _EXIT_FAILURE
             return
-        http = asyncio.ensure_future(self._rest_server.start())
+        http = asyncio.ensure_future(self._serve_http())
         starting = asyncio.ensure_future(self._start_models())
         starting.add_done_callback(_log_failure)
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -152,16 +140,23 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._access_log is not None:
             self._access_log.flush()
 
+    async def _serve_http(self) -> None:
+        """Serve every listener until told to exit; KServe's REST server stands around the main one."""
+        await asyncio.gather(self._rest_server.start(), *(server.serve() for server in self._http[1:]))
+
     async def _start_grpc(self) -> bool:
         """Listen for gRPC; returns False where it is impossible and somebody asked for it."""
         settings = self.settings
-        if not settings.grpc_port:
+        port = grpc_port(settings)
+        if not port:
             return True
+        if port != settings.grpc_port:
+            logger.info("gRPC is on port %d, because %d is taken by HTTP", port, settings.grpc_port)
         try:
             server = GrpcServer(
                 self.registry,
                 settings.host,
-                settings.grpc_port,
+                port,
                 max_request_size=settings.max_request_size,
                 max_response_size=settings.max_response_size,
                 tls=_tls(settings),
@@ -181,9 +176,10 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         await asyncio.gather(*(model.start() for model in self.registry.models()))
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
-        host, port = self._listener.getsockname()[:2]
         grpc_port = self._grpc.port if self._grpc is not None else 0
-        for line in describe_start(self.registry, host, port, grpc_port):
+        main, *others = self._listeners
+        further = {listener.name: (listener.host, listener.port) for listener in others}
+        for line in describe_start(self.registry, main.host, main.port, grpc_port, further):
             logger.info(line)
         if self.settings.started_line:
             sys.stdout.write(self.settings.started_line + "\n")
@@ -217,7 +213,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._signals += 1
         if self._signals == 1:
             self.registry.accepting = False
-            self.application.closing = True
+            for application in self._applications:
+                application.closing = True
             delay = self.settings.drain_delay
             if number == signal.SIGINT:
                 delay = min(delay, _INTERRUPT_DELAY)
@@ -226,28 +223,32 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             return
         logger.warning("%s again: stopping at once", signal.Signals(number).name)
         self._stop.set()
-        if self._http is not None:
-            self._http.force_exit = True
+        for server in self._http:
+            server.force_exit = True
         for model in self.registry.models():
             model.kill()
 
     async def _drain(self) -> None:
-        """Close the port, let accepted requests finish, then end the workers."""
-        if self._http is not None:
-            self._http.should_exit = True
+        """Close the ports, let accepted requests finish, then end the workers."""
+        for server in self._http:
+            server.should_exit = True
         if self._grpc is not None:
             self._grpc.close(self.settings.grace_period)
-        if self._http is not None:
-            deadline = asyncio.get_running_loop().time() + self.settings.grace_period
-            while self._http.server_state.connections and not self._http.force_exit:
-                if asyncio.get_running_loop().time() > deadline:
-                    logger.warning("%d connections are still open", len(self._http.server_state.connections))
-                    self._http.force_exit = True
-                await asyncio.sleep(0.02)
+        deadline = asyncio.get_running_loop().time() + self.settings.grace_period
+        await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
         if self._grpc is not None:
             await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")
+
+
+async def _wait_closed(server: HttpServer, deadline: float) -> None:
+    """Wait until every connection is closed, until `deadline` (loop time) at most."""
+    while server.server_state.connections and not server.force_exit:
+        if asyncio.get_running_loop().time() > deadline:
+            logger.warning("%d connections are still open", len(server.server_state.connections))
+            server.force_exit = True
+        await asyncio.sleep(0.02)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -273,19 +274,19 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
     for problem in configuration.problems:
         logger.warning(problem)
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=2048)
-    except OSError as error:
-        logger.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror or error)
+        listeners = listen(settings)
+    except ListenError as error:
+        logger.error("%s", error)
         return _EXIT_FAILURE
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
-        return _serve_store(settings, ModelStore(configuration, scratch), listener)
+        return _serve_store(settings, ModelStore(configuration, scratch), listeners)
     finally:
-        listener.close()
+        close(listeners)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _serve_store(settings: Settings, store: ModelStore, listener: socket.socket) -> int:
+def _serve_store(settings: Settings, store: ModelStore, listeners: list[Listener]) -> int:
     opened = store.open()
     for problem in opened.problems:
         logger.error(problem)
@@ -294,7 +295,7 @@ def _serve_store(settings: Settings, store: ModelStore, listener: socket.socket)
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
-    server = PredictorServer(settings, store, registry, listener)
+    server = PredictorServer(settings, store, registry, listeners)
     server.start([])
     return server.exit_code
 

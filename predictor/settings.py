@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from predictor.addresses import parse_address
 
 ENV_PREFIX = "PREDICTOR_"
 
@@ -54,6 +56,14 @@ class Settings(BaseSettings):
         8081, "Network", "gRPC port (KServe's V2), on the same address; 0 turns gRPC off.", ge=0, le=65535
     )
     grpc_tls: bool = setting(False, "Network", "Speak TLS on the gRPC port.")
+    management_address: str = setting(
+        "",
+        "Network",
+        "Where the management API listens, as a URL (http://127.0.0.1:8081); empty for nowhere.",
+    )
+    metrics_address: str = setting(
+        "", "Network", "A further address for /metrics, as a URL; empty for the main port alone."
+    )
     tls_certificate_file: Path | None = setting(
         None, "Network", "The server's certificate, PEM, the whole chain."
     )
@@ -97,6 +107,8 @@ class Settings(BaseSettings):
         True, "Serving", "Refuse pictures with too many pixels (Pillow's limit)."
     )
 
+    enable_model_api: bool = setting(False, "Management", "Let clients add, remove, load and unload models.")
+
     drain_delay: float = setting(
         2,
         "Stopping",
@@ -113,6 +125,14 @@ class Settings(BaseSettings):
     )
     access_log: bool = setting(True, "Logging", "Write one line for each request but health probes.")
     started_line: str = setting("", "Logging", "Printed to stdout once every model is loaded or has failed.")
+
+    @field_validator("management_address", "metrics_address")
+    @classmethod
+    def _check_address(cls, text: str, info: ValidationInfo) -> str:
+        """Refuse what is no address; an empty one is none at all."""
+        if text.strip():
+            parse_address(text, str(info.field_name))
+        return text.strip()
 
     @classmethod
     def settings_customise_sources(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,8 +13,22 @@ from predictor.serving.registry import Registry
 _MAX_EXAMPLES = 3
 
 
-def describe_start(registry: Registry, host: str, port: int, grpc_port: int = 0) -> Iterator[str]:
-    """Yield the lines of the start-up summary; `grpc_port` is 0 where gRPC is off."""
+def describe_start(
+    registry: Registry,
+    host: str,
+    port: int,
+    grpc_port: int = 0,
+    others: Mapping[str, tuple[str, int]] | None = None,
+) -> Iterator[str]:
+    """Yield the lines of the start-up summary.
+
+    Args:
+        registry: the models.
+        host: address of the main port.
+        port: that port.
+        grpc_port: 0 where gRPC is off.
+        others: further HTTP listeners by name, each with its host and port.
+    """
     url = f"http://{_reachable(host)}:{port}"
     models = registry.models()
     width = max((len(model.name) for model in models), default=0)
@@ -27,6 +41,8 @@ def describe_start(registry: Registry, host: str, port: int, grpc_port: int = 0)
         yield f"  gRPC       {_reachable(host)}:{grpc_port} (KServe V2)"
     yield f"  named      {url}/predict/MODEL"
     yield f"  web page   {url}/ui"
+    for name, (where, number) in (others or {}).items():
+        yield f"  {name:<10} http://{_reachable(where)}:{number}"
     examples = [line for model in models if model.ready for line in _example(model, url)][:_MAX_EXAMPLES]
     if examples:
         yield "try it:"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from predictor.http.application import FindProtocol, HttpProtocol
 from predictor.protocols.health import HealthProtocol
 from predictor.protocols.named import NamedProtocol
@@ -41,5 +43,23 @@ def find_protocol(registry: Registry, default_model: str = "", with_pages: bool 
         if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):
             return None
         return torchserve
+
+    return find
+
+
+def find_by_role(registry: Registry, roles: Set[str]) -> FindProtocol:
+    """Return the function that picks the protocol on a port of its own.
+
+    Args:
+        registry: the models.
+        roles: `management`, `metrics` or both.
+    """
+    rest = TorchServeProtocol(Registry())
+
+    def find(method: str, path: str) -> HttpProtocol | None:
+        path = path.rstrip("/")
+        if "metrics" in roles and path == "/metrics":
+            return None
+        return rest
 
     return find

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from predictor.addresses import Address, parse_address
 from predictor.settings import Settings
 from predictor.torchserve.keys import KEYS, VARIABLES, Key, Kind, Status
 from predictor.torchserve.models import (
@@ -31,24 +32,7 @@ from predictor.torchserve.properties import (
     replace_references,
 )
 
-_ADDRESS = re.compile(r"(https?)://(\[[^\]/]+\]|[^:/\s]+)(?::([0-9]+))?/?|unix:(/.+)", re.IGNORECASE)
-_PORTS = {
-    "inference_address": (80, 443),
-    "management_address": (8081, 8444),
-    "metrics_address": (8082, 8445),
-}
-_MAX_PORT = 65_535
 _MAX_INTEGER = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to listen: host and port, or a Unix socket, and whether with TLS."""
-
-    host: str = ""
-    port: int = 0
-    tls: bool = False
-    unix: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,27 +100,6 @@ def find_kserve_layout(path: Path) -> Path | None:
     """
     properties = path / "config" / "config.properties"
     return properties if properties.is_file() and (path / "model-store").is_dir() else None
-
-
-def parse_address(text: str, key: str = "inference_address") -> Address:
-    """Read `http://host:port`, `https://host:port` or `unix:/path`.
-
-    `key` says which address it is: without a port, each has a usual one of its own.
-
-    Raises:
-        ValueError: it is none of them; the text says what is expected.
-    """
-    match = _ADDRESS.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not an address like http://0.0.0.0:8080, https://... or unix:/path")
-    scheme, host, port, unix = match.groups()
-    if unix is not None:
-        return Address(unix=Path(unix))
-    tls = scheme.lower() == "https"
-    number = int(port) if port else _PORTS.get(key, _PORTS["inference_address"])[tls]
-    if number > _MAX_PORT:
-        raise ValueError(f"port {port} is above {_MAX_PORT}")
-    return Address(host.strip("[]"), number, tls)
 
 
 def _allowed_variables(properties: Mapping[str, Property]) -> dict[str, str]:

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from predictor.settings import Settings, load_settings
 from predictor.torchserve.config import (
-    Address,
     TorchServeConfig,
     find_kserve_layout,
     load_torchserve_config,
-    parse_address,
 )
 from predictor.torchserve.keys import KEYS
 from predictor.torchserve.models import DeclaredModel, LoadModels, ModelRequest
@@ -40,31 +38,11 @@ def load(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("http://127.0.0.1:8080", Address("127.0.0.1", 8080)),
-        ("http://0.0.0.0", Address("0.0.0.0", 80)),
-        ("HTTPS://host", Address("host", 443, tls=True)),
-        (" https://host:8443/ ", Address("host", 8443, tls=True)),
-        ("http://[::1]:80", Address("::1", 80)),
-        ("unix:/tmp/ts.sock", Address(unix=Path("/tmp/ts.sock"))),
-    ],
-)
-def test_addresses(text, expected):
-    assert parse_address(text) == expected
-
-
-@pytest.mark.parametrize(
     "text", ["", "8080", "0.0.0.0:8080", "ftp://x:1", "http://x:y", "http://x:65536", "unix:", "http://"]
 )
 def test_what_is_no_address(text, load):
     with pytest.raises(PropertiesError, match=r"config\.properties:2: inference_address: "):
         load(f"a=1\ninference_address={text}")
-
-
-def test_each_address_has_its_own_usual_port():
-    assert parse_address("http://x", "management_address").port == 8081
-    assert parse_address("https://x", "metrics_address").port == 8445
 
 
 def test_nothing_is_read_without_a_file():

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from predictor.listeners import Listener, ListenError, Role, close, grpc_port, listen
+from predictor.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def bound():
+    """Bind what settings ask for, and close it afterwards."""
+    found: list[Listener] = []
+
+    def bind(**settings: object) -> list[Listener]:
+        found.extend(listen(Settings(port=0, **settings)))
+        return found
+
+    yield bind
+    close(found)
+
+
+def test_one_socket_unless_told_otherwise(bound):
+    (main,) = bound()
+    assert main.roles == {Role.MAIN}
+    assert main.name == "main"
+    assert main.port > 0
+
+
+def test_each_address_has_a_socket_of_its_own(bound):
+    names = [
+        listener.name
+        for listener in bound(management_address="http://127.0.0.1:0", metrics_address="http://127.0.0.1:0")
+    ]
+    assert names == ["main", "management", "metrics"]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_equal_addresses_share_a_socket():
+    port = _free_port()
+    listeners = listen(
+        Settings(
+            port=port,
+            management_address=f"http://localhost:{port}",
+            metrics_address=f"http://127.0.0.1:{port}",
+        )
+    )
+    close(listeners)
+    assert [listener.roles for listener in listeners] == [set(Role)]
+
+
+def test_a_port_in_use_is_named_with_its_setting():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{taken} \(metrics_address\): Address already"):
+            listen(Settings(port=0, metrics_address=f"http://127.0.0.1:{taken}"))
+        with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{taken}: Address already"):
+            listen(Settings(port=taken))
+
+
+def test_a_wrong_address_is_refused_with_the_name_of_the_setting():
+    with pytest.raises(SettingsError, match=r"--management-address: .*'8081' is not an address"):
+        load_settings({"management_address": "8081"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "port"),
+    [
+        ({}, 8081),
+        ({"management_address": "http://127.0.0.1:8081"}, 9000),
+        ({"metrics_address": "http://127.0.0.1:8081"}, 9000),
+        ({"port": 8081}, 9000),
+        ({"management_address": "http://127.0.0.1:8081", "grpc_port": 8081}, 8081),
+        ({"management_address": "http://127.0.0.1:8081", "grpc_port": 0}, 0),
+        ({"management_address": "http://127.0.0.1:8082"}, 8081),
+    ],
+)
+def test_kserves_grpc_gives_way_to_torchserves_management_port(settings, port):
+    assert grpc_port(Settings(**settings)) == port
