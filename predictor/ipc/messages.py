@@ -47,7 +47,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
         url_path: what follows the version in TorchServe's path; None on routes that do not tell it.
         fields: query parameters, on the routes that make data fields of them.
         body: the raw bytes.
-        model: name and version for answers that repeat them (V2), "" on other routes.
+        model: name and version for answers that repeat them (V2, V1's CloudEvents), "" on other routes.
     """
 
     request_id: str

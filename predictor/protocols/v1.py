@@ -1,4 +1,7 @@
-"""KServe's V1 protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out."""
+"""KServe's V1 protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out.
+
+What comes in a CloudEvent is answered in one, which is the worker's business (`runtime/cloudevents.py`).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ class V1Protocol:
         kserve.require_method(request, "POST")
         _check_media_type(request.header("content-type"))
         model = self._registry.get(name)
-        result = await model.infer(inference_request(request, _VERBS[verb], Envelope.V1))
+        message = inference_request(request, _VERBS[verb], Envelope.V1)
+        message.model = (name, model.version)
+        result = await model.infer(message)
         return HttpResponse(result.status, result.body, list(result.headers), result.phrase or None)
 
     def render_error(self, error: PredictorError) -> HttpResponse:
@@ -64,7 +69,14 @@ def _check_media_type(content_type: str) -> None:
         InvalidInput: the client says that it sends something else.
     """
     media_type = content_type.partition(";")[0].strip().lower()
-    # curl -d without a header of its own says urlencoded, and means JSON, in KServe's own examples.
-    known = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+    # curl -d without a header of its own says urlencoded, and means JSON, in KServe's own examples; the SDK
+    # reads octet-stream as JSON.
+    known = (
+        "",
+        "application/json",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+    )
     if media_type not in known and not media_type.endswith("+json"):
         raise InvalidInput(f"Content-Type '{media_type}' is not JSON; V1 takes application/json")

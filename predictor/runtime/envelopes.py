@@ -20,6 +20,7 @@ from predictor.handlers.signature import Signature
 from predictor.handlers.tensors import Table
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.oip.datatypes import HEADER_LENGTH
+from predictor.runtime.cloudevents import Event, binary_event, structured_event
 from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.rows import Row, decode_row, request_headers
 from predictor.runtime.v2 import Reply, decode_v2
@@ -38,14 +39,21 @@ class Decoded:
         single: the client sent one example without a batch axis (named inputs only).
         reply: turns the answers to these rows into a body and its headers, where the request itself
             says how (V2 only).
+        event: the CloudEvent that the request came in, if it did (V1 only).
     """
 
-    __slots__ = ("headers", "reply", "rows", "single")
+    __slots__ = ("event", "headers", "reply", "rows", "single")
 
     def __init__(
-        self, rows: list[Row], headers: dict[str, Any], single: bool = True, reply: Reply | None = None
+        self,
+        rows: list[Row],
+        headers: dict[str, Any],
+        single: bool = True,
+        reply: Reply | None = None,
+        event: Event | None = None,
     ) -> None:
         """Keep what was decoded."""
+        self.event = event
         self.rows = rows
         self.headers = headers
         self.single = single
@@ -119,6 +127,14 @@ def encode(
     for answer in answers:
         if isinstance(answer, PredictorError):
             raise answer
+    if decoded.event is not None:
+        return decoded.event.wrap(request.model[0], *_encode(request, decoded, answers, is_native))
+    return _encode(request, decoded, answers, is_native)
+
+
+def _encode(
+    request: InferenceRequest, decoded: Decoded, answers: Sequence[Any], is_native: bool
+) -> tuple[bytes, list[tuple[str, str]]]:
     if isinstance(answers[0], Page):
         return _page(answers)
     if decoded.reply is not None:
@@ -134,7 +150,10 @@ def encode(
 
 
 def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: bool) -> Decoded:
+    event = binary_event(request)
     document = load_json(request.body)
+    if event is None:
+        event, document = structured_event(request, document)
     if not isinstance(document, dict):
         raise InvalidInput("Request body must be a JSON object with 'instances'")
     instances = document.get("instances", document.get("inputs"))
@@ -150,7 +169,7 @@ def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: boo
     if signature is not None and not bare and request.verb is Verb.EXPLAIN and "explain" in document:
         for row in rows:
             row.setdefault("explain", document["explain"])
-    return Decoded(rows, headers, single=False)
+    return Decoded(rows, headers, single=False, event=event)
 
 
 def _v1_row(instance: Any) -> Row:

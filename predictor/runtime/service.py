@@ -18,6 +18,7 @@ from predictor.errors import (
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.handlers.signature import SignatureHandler
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo
+from predictor.runtime.cloudevents import STRUCTURED_TYPE
 from predictor.runtime.envelopes import Decoded, decode, encode
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 from predictor.runtime.parts import PartSender, SendPart
@@ -213,8 +214,10 @@ class Service:
             logger.error("request %s: its answer cannot be sent", request.request_id, exc_info=error)
             return failure(InvalidOutput("Unsupported model output data type."))
         chosen = wire_headers(processor.get_response_headers())
-        if any(name.lower() == "content-type" for name, _ in chosen):
-            headers = []
+        if ("content-type", STRUCTURED_TYPE) in headers:  # what the handler says is true of the data only
+            chosen = [(name, value) for name, value in chosen if name.lower() != "content-type"]
+        elif any(name.lower() == "content-type" for name, _ in chosen):
+            headers = [(name, value) for name, value in headers if name != "content-type"]
         return InferenceResult(
             status=wire_status(processor.get_response_status_code(), 200),
             phrase=wire_text(processor.get_response_status_phrase() or ""),

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from support.models import link_sample, make_model
-from support.server import Server
+from support.sdk import SdkServer
+from support.server import Server, free_port
+from support.v2_store import make_sdk_store
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +32,23 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if missing:
         pytest.skip(f"no trained weights for {', '.join(missing)}")
     with Server(store, "--model-name", "ignored") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sdk() -> Iterator[SdkServer]:
+    """A server on KServe's own SDK: `echo`, `list`, `picture` and `sleeping`, see `sdk_app.py`."""
+    with SdkServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def like_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Our server with the same models (and `float32`, `wine`), its gRPC on `grpc_port`."""
+    store = tmp_path_factory.mktemp("like-sdk")
+    make_sdk_store(store)
+    port = free_port()
+    with Server(store, "--grpc-port", str(port), "--max-request-size", "8000000", wait=False) as running:
+        running.wait_started()
+        running.grpc_port = port
         yield running

@@ -68,3 +68,12 @@ def make_orders(store: Path, name: str, **config: Any) -> Path:
     assert order in code
     handler.write_text(code.replace(order, 'json.loads(row["data"])'))
     return folder
+
+
+def make_sdk_store(store: Path) -> None:
+    """Fill `store` with what `sdk_app.py` serves: echo, list, sleeping (never ready); and float32, wine."""
+    make_model(store, "echo", "echo")
+    make_model(store, "list", "echo", handler={"explains": [1, 2, 3]})
+    make_model(store, "sleeping", handler={"load_error": "asleep"}, maxRetryTimeoutInSec=1)
+    make_echo(store, "float32", "float32", 1)
+    link_sample(store, "wine")
