@@ -108,6 +108,24 @@ class Settings(BaseSettings):
     )
 
     enable_model_api: bool = setting(False, "Management", "Let clients add, remove, load and unload models.")
+    explain_workers: int = setting(
+        0,
+        "Explanations",
+        "Processes of each model that only explain; 0 lets explanations share the model's workers.",
+        ge=0,
+    )
+    explain_queue_size: int = setting(
+        0, "Explanations", "Explanations that wait for a model before others get 503; 0 as predictions.", ge=0
+    )
+    explain_timeout: float = setting(
+        0, "Explanations", "Seconds that one batch of explanations may take; 0 as predictions.", ge=0
+    )
+    explain_max_rows: int = setting(
+        0,
+        "Explanations",
+        "Rows that one explanation may send through a model; 0 decides by the size of its input.",
+        ge=0,
+    )
 
     drain_delay: float = setting(
         2,

@@ -9,6 +9,9 @@ from typing import Any
 from predictor.explain.methods import METHODS
 from predictor.handlers.inputs import SignatureError
 
+# Keys of the same section that the front end reads; see `predictor/serving/explaining.py`.
+_SERVING_KEYS = ("workers", "queue_size", "timeout", "device")
+
 
 class ExplainConfigError(SignatureError):
     """The section cannot be used; the text names the key."""
@@ -43,14 +46,15 @@ def parse_config(section: Any) -> ExplainConfig:
         return ExplainConfig()
     if not isinstance(section, Mapping):
         raise ExplainConfigError("explain in model-config.yaml must be a mapping")
-    known = [field.name for field in dataclasses.fields(ExplainConfig)]
+    ours = [field.name for field in dataclasses.fields(ExplainConfig)]
     for key in section:
-        if key not in known:
-            raise ExplainConfigError(f"explain.{key} is unknown; known are {', '.join(known)}")
+        if key not in (*ours, *_SERVING_KEYS):
+            known = ", ".join((*ours, *_SERVING_KEYS))
+            raise ExplainConfigError(f"explain.{key} is unknown; known are {known}")
     if section.get("method") is not None and section["method"] not in METHODS:
         raise ExplainConfigError(f"explain.method must be one of {', '.join(METHODS)}")
     for key in ("max_rows", "rows_per_pass"):
         value = section.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ExplainConfigError(f"explain.{key} must be a whole number above 0")
-    return ExplainConfig(**section)
+    return ExplainConfig(**{key: section[key] for key in ours if key in section})

@@ -67,8 +67,19 @@ class Explainer:
         model: what there is to know about it.
     """
 
-    def __init__(self, handler: SignatureHandler, settings: Mapping[str, Any]) -> None:
-        """Prepare for `handler`; `settings` is the model's whole configuration.
+    def __init__(
+        self,
+        handler: SignatureHandler,
+        settings: Mapping[str, Any],
+        timeout: float = 0.0,
+        max_rows: int = 0,
+    ) -> None:
+        """Prepare for `handler`.
+
+        Args:
+            settings: the model's whole configuration.
+            timeout: seconds after which the worker is ended; 0 means its `responseTimeout`.
+            max_rows: that one explanation may take, of a model that does not say; 0 for by its size.
 
         Raises:
             ExplainConfigError: its `explain` section cannot be used.
@@ -76,10 +87,8 @@ class Explainer:
         config = parse_config(settings.get("explain"))
         self._handler = handler
         self.model = ExplainedModel(handler, config)
-        timeout = settings.get("responseTimeout")
-        good = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout > 0
-        seconds = _SHARE_OF_TIMEOUT * (float(timeout) if good and timeout else _DEFAULT_TIMEOUT)
-        self._limits = Limits(config.rows_per_pass, config.max_rows, seconds)
+        seconds = _SHARE_OF_TIMEOUT * (timeout or _response_timeout(settings))
+        self._limits = Limits(config.rows_per_pass, config.max_rows or max_rows or None, seconds)
 
     def explain(self, rows: Sequence[Mapping[str, Any]], accepts: Sequence[str]) -> list[Any]:
         """Answer rows, each with its explanation or its own error.
@@ -222,6 +231,12 @@ class Explainer:
         except PredictorError as error:
             found = [error] * len(batch)
         return dict(zip(batch, found, strict=True))
+
+
+def _response_timeout(settings: Mapping[str, Any]) -> float:
+    given = settings.get("responseTimeout")
+    good = isinstance(given, (int, float)) and not isinstance(given, bool) and given > 0
+    return float(given) if good and given else _DEFAULT_TIMEOUT
 
 
 def _key(asked: Asked) -> Any:

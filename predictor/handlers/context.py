@@ -96,6 +96,9 @@ class Context:
         self.model_yaml_config = model_yaml_config
         self.stopping_criteria: dict[int, Callable[[Any], bool]] | None = None
         self.cl_socket: Any = None
+        # Not TorchServe's: what one explanation may take, 0 for the defaults (see docs/settings.md).
+        self.explain_timeout = 0.0
+        self.explain_max_rows = 0
         self.header_key_sequence_id = os.getenv("TS_REQUEST_SEQUENCE_ID", "ts_request_sequence_id")
         self.header_key_sequence_start = os.getenv("TS_REQUEST_SEQUENCE_START", "ts_request_sequence_start")
         self.header_key_sequence_end = os.getenv("TS_REQUEST_SEQUENCE_END", "ts_request_sequence_end")

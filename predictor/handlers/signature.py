@@ -136,7 +136,8 @@ class SignatureHandler:
         loaded = load_model(Path(properties["model_dir"]), manifest, self.device)
         self.model = loaded.module
         self.signature = Signature(section, loaded)
-        self.explainer = Explainer(self, context.model_yaml_config or {})
+        limits = (context.explain_timeout, context.explain_max_rows)
+        self.explainer = Explainer(self, context.model_yaml_config or {}, *limits)
 
     def info(self) -> ModelInfo:
         """Say what the model takes and gives, for metadata routes."""

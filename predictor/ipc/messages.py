@@ -139,6 +139,9 @@ class Load(msgspec.Struct, tag=True, array_like=True):
         stateful: the handler keeps state between the requests of a sequence.
         extra_paths: folders whose packages the handler may import, after the model's own.
         continuous: each batch is one request, which stays alive until its stopping criterion is met.
+        niceness: added to the process's own; it then gives way to others.
+        explain_timeout: seconds after which a worker that explains is ended, 0 for none.
+        explain_max_rows: rows that an explanation may send through the model, 0 for by its size.
     """
 
     model_name: str
@@ -156,6 +159,9 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     continuous: bool = False
     stateful: bool = False
     extra_paths: list[str] = []
+    niceness: int = 0
+    explain_timeout: float = 0.0
+    explain_max_rows: int = 0
 
 
 class Batch(msgspec.Struct, tag=True, array_like=True):

@@ -166,6 +166,8 @@ def load_service(load: Load) -> tuple[Service, str]:
     Raises:
         Exception: whatever the handler's own code raises.
     """
+    if load.niceness:
+        os.nice(load.niceness)
     device = choose_device(load.gpu_id, load.threads)
     os.chdir(load.directory)
     paths = [load.directory, *load.extra_paths]
@@ -183,6 +185,8 @@ def load_service(load: Load) -> tuple[Service, str]:
         limit_max_image_pixels=load.limit_max_image_pixels,
         model_yaml_config=load.config,
     )
+    context.explain_timeout = load.explain_timeout
+    context.explain_max_rows = load.explain_max_rows
     context.metrics = new_metrics(load.model_name)
     described = manifest.get("model", {})
     handler = load_handler(str(described.get("handler", "")), context)

@@ -22,6 +22,7 @@ from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.queue import JobQueue, Queue
 from predictor.serving.sequences import SequenceQueue
+from predictor.serving.turns import Turns
 from predictor.serving.worker import SentBatch, WorkerProcess
 
 # How much one answer moves the average time that Retry-After is derived from.
@@ -32,15 +33,24 @@ _MAX_RETRY_AFTER = 30
 class Batcher:
     """Dynamic batching before a list of workers."""
 
-    def __init__(self, name: str, policy: ServingPolicy, workers: list[WorkerProcess]) -> None:
-        """Send the requests of model `name` to `workers`, a list that others keep up to date."""
+    # Over all queues, because a worker may have batches from two of them.
+    _ids = itertools.count()
+
+    def __init__(
+        self, name: str, policy: ServingPolicy, workers: list[WorkerProcess], turns: Turns | None = None
+    ) -> None:
+        """Send the requests of model `name` to `workers`, a list that others keep up to date.
+
+        Args:
+            turns: says which worker may be used; None means any.
+        """
         self._name = name
         self._policy = policy
         self._workers = workers
+        self._turns = turns
         self._queue: Queue = (
             SequenceQueue(policy.sequences) if policy.sequences else JobQueue(policy.queue_size)
         )
-        self._ids = itertools.count()
         self._scheduled = False
         self._delay_timer: asyncio.TimerHandle | None = None
         self._seconds_per_job = 0.0
@@ -194,7 +204,9 @@ class Batcher:
             self._delay_timer = None
         for held in range(self._capacity):
             for worker in self._workers:
-                if worker.alive and len(worker.inflight) == held and not self._offer(worker):
+                if not worker.alive or len(worker.inflight) != held:
+                    continue
+                if (self._turns is None or self._turns.allows(worker)) and not self._offer(worker):
                     return
 
     def _offer(self, worker: WorkerProcess) -> bool:
@@ -212,7 +224,9 @@ class Batcher:
         for job in jobs:
             job.state = JobState.SENT
         try:
-            worker.send(SentBatch(next(self._ids), jobs))
+            worker.send(SentBatch(next(self._ids), jobs, self._policy.response_timeout, loop.time()))
+            if self._turns is not None:
+                self._turns.taken()
         except FrameError as error:
             for job in jobs:
                 self._queue.done(job)

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 from predictor.archives.archive import ModelArchive
 from predictor.errors import ModelNotReady, ShuttingDown
-from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo, Results
-from predictor.serving.batcher import Batcher
+from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo, Results, Verb
+from predictor.serving.explaining import ExplanationWorkers
 from predictor.serving.job import Job
+from predictor.serving.lanes import Lanes, has_one_lane
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions, WorkerPool
 from predictor.serving.worker import SentBatch, WorkerProcess
@@ -31,7 +32,7 @@ class ModelState(enum.Enum):
 
 
 class ServedModel:
-    """A model version that answers requests: a batcher before a pool of workers.
+    """A model version that answers requests: queues before a pool of workers, or two.
 
     Attributes:
         archive: the unpacked model.
@@ -44,7 +45,12 @@ class ServedModel:
         self.policy = policy
         self.options = options
         self._pool = WorkerPool(archive, policy, options, self)
-        self._batcher = Batcher(archive.name, policy, self._pool.workers)
+        own = policy.explain_workers and not has_one_lane(policy)
+        self._explaining = ExplanationWorkers(archive, policy, options) if own else None
+        explaining = self._explaining.pool.workers if self._explaining else None
+        self._lanes = Lanes(archive.name, policy, self._pool.workers, explaining)
+        if self._explaining:
+            self._explaining.lanes = self._lanes
         self._stopping = False
 
     # what others may know
@@ -76,8 +82,13 @@ class ServedModel:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        """The workers that live or start."""
+        """The workers that live or start; those that only explain left out."""
         return self._pool.workers
+
+    @property
+    def explanation_workers(self) -> list[WorkerProcess]:
+        """The workers that only explain; empty where explanations share the others."""
+        return self._explaining.pool.workers if self._explaining else []
 
     @property
     def state(self) -> ModelState:
@@ -104,19 +115,26 @@ class ServedModel:
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
-        return self._batcher.waiting
+        """Requests in the queues."""
+        return self._lanes.waiting
+
+    @property
+    def explanations_waiting(self) -> int:
+        """Those of them that want an explanation."""
+        return self._lanes.explanations.waiting
 
     @property
     def running(self) -> int:
         """Requests that workers hold."""
-        return self._batcher.running
+        return self._lanes.running
 
     # life
 
     async def start(self) -> None:
         """Start the workers; returns before they have loaded (see `settled`)."""
         await self._pool.start()
+        if self._explaining:
+            self._explaining.start_after(self._pool)
 
     async def settled(self) -> None:
         """Wait until a worker is ready or the first attempt to load has failed."""
@@ -127,21 +145,22 @@ class ServedModel:
         self._stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.options.stop_grace
-        while (self.waiting or self.running) and loop.time() < deadline and self._pool.any_coming:
+        while (self.waiting or self.running) and loop.time() < deadline and self._any_coming:
             await asyncio.sleep(0.02)
-        self._batcher.fail_waiting(ShuttingDown("the server is shutting down", self.name))
-        await self._pool.stop()
+        self._lanes.fail_waiting(ShuttingDown("the server is shutting down", self.name))
+        await asyncio.gather(*(part.stop() for part in self._parts))
 
     def kill(self) -> None:
         """End all workers at once, whatever they hold."""
         self._stopping = True
         error = ShuttingDown("the server was stopped", self.name)
-        self._batcher.fail_waiting(error)
-        for worker in self._pool.workers:
+        self._lanes.fail_waiting(error)
+        for worker in (*self.workers, *self.explanation_workers):
             for batch in worker.inflight:
                 for job in batch.jobs:
                     job.fail(error)
-        self._pool.kill()
+        for part in self._parts:
+            part.kill()
 
     # requests
 
@@ -187,34 +206,52 @@ class ServedModel:
         """
         if self._stopping:
             raise ShuttingDown(f"model '{self.name}' is being stopped", self.name)
-        if not self._will_be_ready():
+        if self._explaining and request.verb is Verb.EXPLAIN:
+            refusal = self._explaining.refusal()
+            if refusal is not None:
+                raise refusal
+        elif not self._will_be_ready():
             reason = self.failure or "it has no worker"
             raise ModelNotReady(f"model '{self.name}' is not ready: {reason}", self.name)
-        return self._batcher.submit(request)
+        return self._lanes.submit(request)
 
     def cancel(self, job: Job) -> None:
         """Forget a request whose client has gone; it is not computed unless it already runs."""
-        self._batcher.cancel(job)
+        self._lanes.cancel(job)
 
     # PoolOwner
 
     def worker_ready(self) -> None:
         """Send what has been waiting."""
-        self._batcher.dispatch_soon()
+        self._lanes.wake()
 
     def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
         """Pass the answers on."""
-        self._batcher.answered(batch, message)
+        self._lanes.answered(batch, message)
 
     def worker_lost(self, worker: WorkerProcess, batches: list[SentBatch], reason: str) -> None:
         """Save what the dead worker held."""
-        self._batcher.rescue(worker, batches, reason)
+        self._lanes.rescue(worker, batches, reason)
 
     def gave_up(self) -> None:
         """Answer those who wait in vain."""
-        self._batcher.fail_waiting(ModelNotReady(f"model '{self.name}' has no worker left", self.name))
+        error = ModelNotReady(f"model '{self.name}' has no worker left", self.name)
+        if self._explaining:
+            self._lanes.predictions.fail_waiting(error)
+        else:
+            self._lanes.fail_waiting(error)
 
     # private
+
+    @property
+    def _parts(self) -> tuple[WorkerPool | ExplanationWorkers, ...]:
+        return (self._pool, self._explaining) if self._explaining else (self._pool,)
+
+    @property
+    def _any_coming(self) -> bool:
+        """Whether a worker is left to answer what was accepted."""
+        explaining = self._explaining is not None and self._explaining.pool.any_coming
+        return self._pool.any_coming or explaining
 
     def _will_be_ready(self) -> bool:
         """Whether a request is worth queueing: a worker lives, or starts and has not failed to load."""

@@ -6,6 +6,8 @@ import dataclasses
 
 from predictor.serving.sequences import SequencePolicy
 
+_NOT_NEGATIVE = ("min_workers", "max_batch_delay", "client_timeout", "prefetch", "threads")
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingPolicy:
@@ -29,6 +31,14 @@ class ServingPolicy:
         continuous: the worker keeps `batch_size` requests alive and calls the handler with all of them
             again and again, each until its stopping criterion says so.
         sequences: limits of a stateful model; None for others.
+        explain_workers: processes that only explain; 0 lets explanations share the workers.
+        explain_queue_size: explanations that wait, at most; 0 means `queue_size`.
+        explain_timeout: seconds that the handler may take for one batch of explanations; 0 means
+            `response_timeout`.
+        explain_max_rows: rows that one explanation may send through the model, of a model that does not
+            say; 0 leaves it to the size of its input.
+        explain_on_cpu: workers that only explain use no GPU.
+        niceness: added to the workers' own; the higher, the more they give way to other processes.
     """
 
     min_workers: int = 1
@@ -46,6 +56,12 @@ class ServingPolicy:
     job_tickets: bool = False
     continuous: bool = False
     sequences: SequencePolicy | None = None
+    explain_workers: int = 0
+    explain_queue_size: int = 0
+    explain_timeout: float = 0.0
+    explain_max_rows: int = 0
+    explain_on_cpu: bool = False
+    niceness: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no server can keep.
@@ -56,7 +72,7 @@ class ServingPolicy:
         for name in ("batch_size", "queue_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("min_workers", "max_batch_delay", "client_timeout", "prefetch", "threads"):
+        for name in (*_NOT_NEGATIVE, "explain_workers", "explain_queue_size", "explain_timeout"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.max_workers < self.min_workers:

@@ -71,12 +71,22 @@ class WorkerPool:
         device: where it runs, for people.
         failure: why the last attempt to load it failed, "" once one has succeeded.
         exhausted: no worker could be kept alive for `max_retry_timeout`, and none is left.
+        extra_paths: folders of the packages that were installed for the model.
     """
 
     def __init__(
-        self, archive: ModelArchive, policy: ServingPolicy, options: WorkerOptions, owner: PoolOwner
+        self,
+        archive: ModelArchive,
+        policy: ServingPolicy,
+        options: WorkerOptions,
+        owner: PoolOwner,
+        kind: str = "",
     ) -> None:
-        """Prepare workers for `archive`; nothing runs before `start`."""
+        """Prepare workers for `archive`; nothing runs before `start`.
+
+        Args:
+            kind: put before "worker" in the log, with a space behind it.
+        """
         self.workers: list[WorkerProcess] = []
         self.info = ModelInfo()
         self.device = ""
@@ -87,7 +97,8 @@ class WorkerPool:
         self._options = options
         self._owner = owner
         self._numbers = itertools.count()
-        self._extra_paths: list[str] = []
+        self.extra_paths: list[str] = []
+        self._kind = kind
         self._deaths = 0
         self._short_since: float | None = None
         self._restarts: set[asyncio.Task[None]] = set()
@@ -161,8 +172,8 @@ class WorkerPool:
         self._settled.set()
         loop.call_later(_STABLE_SECONDS, self._end_row_of_deaths, worker)
         seconds = loop.time() - worker.started_at
-        text = "%s: worker %d is ready on %s after %.1f s (pid %d)"
-        logger.info(text, self._label, worker.number, message.device, seconds, worker.pid)
+        text = "%s: %sworker %d is ready on %s after %.1f s (pid %d)"
+        logger.info(text, self._label, self._kind, worker.number, message.device, seconds, worker.pid)
         self._owner.worker_ready()
 
     def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
@@ -178,7 +189,7 @@ class WorkerPool:
         if not self._restarting and not batches:
             return
         reason = worker.load_error.reason if worker.load_error else worker.describe_end()
-        logger.error("%s: worker %d %s", self._label, worker.number, reason)
+        logger.error("%s: %sworker %d %s", self._label, self._kind, worker.number, reason)
         self._deaths += 1
         if worker.loaded is None:
             self.failure = reason
@@ -205,7 +216,7 @@ class WorkerPool:
             return
         if installed is not None:
             logger.info("%s: its requirements are installed", self._label)
-            self._extra_paths = [str(installed)]
+            self.extra_paths = [str(installed)]
 
     async def _start_worker(self) -> None:
         worker = WorkerProcess(self, next(self._numbers))
@@ -242,7 +253,10 @@ class WorkerPool:
             service_envelope=options.service_envelope,
             continuous=self._policy.continuous,
             stateful=self._policy.sequences is not None,
-            extra_paths=self._extra_paths,
+            extra_paths=self.extra_paths,
+            niceness=self._policy.niceness,
+            explain_timeout=self._policy.explain_timeout or self._policy.response_timeout,
+            explain_max_rows=self._policy.explain_max_rows,
         )
 
     def _end_row_of_deaths(self, worker: WorkerProcess) -> None:
@@ -270,7 +284,7 @@ class WorkerPool:
 
     async def _restart(self, delay: float) -> None:
         if delay:
-            logger.info("%s: starting a worker again in %.0f s", self._label, delay)
+            logger.info("%s: starting a %sworker again in %.0f s", self._label, self._kind, delay)
         try:
             await asyncio.sleep(delay)
         finally:
@@ -281,8 +295,8 @@ class WorkerPool:
     def _give_up(self) -> None:
         reason = self.failure or "its workers keep dying"
         seconds = self._policy.max_retry_timeout
-        text = "%s: no worker could be kept alive for %.0f s; giving up: %s"
-        logger.error(text, self._label, seconds, reason)
+        text = "%s: no %sworker could be kept alive for %.0f s; giving up: %s"
+        logger.error(text, self._label, self._kind, seconds, reason)
         if all(worker.state is WorkerState.DEAD for worker in self.workers):
             self.exhausted = True
             self._owner.gave_up()

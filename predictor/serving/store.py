@@ -19,6 +19,7 @@ from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
 from predictor.serving.devices import visible_gpus
+from predictor.serving.explaining import read_serving_keys
 from predictor.serving.model import ServedModel
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions
@@ -181,6 +182,8 @@ def resolve_policy(
         return default if found is None else found
 
     min_workers = int(number("min_workers", settings.workers))
+    explain = read_serving_keys(config.raw.get("explain"))
+    explain_workers = explain.get("workers", settings.explain_workers)
     return ServingPolicy(
         min_workers=min_workers,
         max_workers=max(min_workers, int(number("max_workers", min_workers))),
@@ -196,6 +199,11 @@ def resolve_policy(
         job_tickets=bool(config.use_job_ticket),
         continuous=bool(config.continuous_batching),
         sequences=_sequences(config),
+        explain_workers=explain_workers,
+        explain_queue_size=explain.get("queue_size", settings.explain_queue_size),
+        explain_timeout=explain.get("timeout", settings.explain_timeout),
+        explain_max_rows=settings.explain_max_rows,
+        explain_on_cpu=explain.get("device") == "cpu",
     )
 
 

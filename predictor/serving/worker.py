@@ -59,14 +59,23 @@ class WorkerState(enum.Enum):
 
 
 class SentBatch:
-    """Jobs that a worker holds, and the id under which it answers them."""
+    """Jobs that a worker holds.
 
-    __slots__ = ("id", "jobs")
+    Attributes:
+        id: under which it answers them.
+        jobs: in their order.
+        timeout: seconds that it may take for them; 0 means what the worker was started with.
+        sent_at: loop time, in seconds.
+    """
 
-    def __init__(self, batch_id: int, jobs: list[Job]) -> None:
+    __slots__ = ("id", "jobs", "sent_at", "timeout")
+
+    def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
         """Remember that `jobs` travel as batch `batch_id`."""
         self.id = batch_id
         self.jobs = jobs
+        self.timeout = timeout
+        self.sent_at = sent_at
 
 
 class WorkerOwner(Protocol):
@@ -286,7 +295,8 @@ class WorkerProcess(asyncio.Protocol):
 
     def _restart_timer(self) -> None:
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._time_out)
+        timeout = (self.inflight[0].timeout if self.inflight else 0) or self._timeout
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._time_out)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

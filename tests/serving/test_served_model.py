@@ -194,6 +194,7 @@ async def test_groups_go_in_batches_of_their_own():
     _submit(model, "b")
     await settle()
     worker.answer()
+    await settle()
     assert worker.batches == [["a", "b"], ["x"]]
 
 
