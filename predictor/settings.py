@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     )
 
     enable_model_api: bool = setting(False, "Management", "Let clients add, remove, load and unload models.")
+
     explain_workers: int = setting(
         0,
         "Explanations",

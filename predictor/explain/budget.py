@@ -94,6 +94,6 @@ class Budget:
         if limit and time.monotonic() - self._started > limit:
             raise HandlerStatus(
                 f"The explanation was stopped after {limit:g} s; ask for fewer steps or samples, or raise "
-                "the model's responseTimeout",
+                "the model's explain.timeout",
                 504,
             )
