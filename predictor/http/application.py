@@ -179,26 +179,34 @@ class _Exchange:
         Raises:
             PayloadTooLarge: it is longer than `limit` bytes.
         """
-        if self._cycle is not None and not self._cycle.waiting_for_100_continue:
-            early = self._cycle.early_body
-            if early is not None and len(early) <= limit:
-                return early
+        cycle = self._cycle
+        if cycle is not None and not cycle.more_body and len(cycle.body) <= limit:
+            return bytes(cycle.body)
         for name, value in self._headers:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
                 raise PayloadTooLarge(f"The request has {int(value)} bytes; max_request_size is {limit}")
+        try:
+            body = await self._read_parts(limit)
+        except asyncio.TimeoutError:
+            raise RequestTimeout(f"The body stopped for {_BODY_SECONDS:g} s") from None
+        if body is None:
+            raise PayloadTooLarge(f"The request has more than {limit} bytes (max_request_size)")
+        return body
+
+    async def _read_parts(self, limit: int) -> bytes | None:
+        """Return the body, None if it is longer than `limit` bytes."""
+        if self._cycle is not None:
+            return await self._cycle.whole_body(limit, _BODY_SECONDS)
         parts: list[bytes] = []
         size = 0
         while True:
-            try:
-                message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
-            except asyncio.TimeoutError:
-                raise RequestTimeout(f"The body stopped for {_BODY_SECONDS:g} s") from None
+            message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise PayloadTooLarge(f"The request has more than {limit} bytes (max_request_size)")
+                return None
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -52,11 +52,49 @@ class Cycle(RequestResponseCycle):
     """
 
     on_disconnect: Callable[[], object] | None = None
+    _parts: list[bytes] | None = None
+    _size = 0
+    _limit = 0
 
     @property
-    def early_body(self) -> bytes | None:
-        """The body, if all of it has arrived already."""
-        return None if self.more_body else bytes(self.body)
+    def collecting(self) -> bool:
+        """Whether somebody waits for the whole body."""
+        return self._parts is not None
+
+    async def whole_body(self, limit: int, patience: float) -> bytes | None:
+        """Return the body once all of it is here; None as soon as it is longer than `limit` bytes.
+
+        Uvicorn hands out 64 KiB at a time and stops reading meanwhile, which for a tensor of 602 KB costs
+        more than everything else that the front end does.
+
+        Raises:
+            asyncio.TimeoutError: no byte has come for `patience` seconds.
+        """
+        if self.waiting_for_100_continue:
+            self.waiting_for_100_continue = False
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._parts, self._limit = [bytes(self.body)], limit
+        self._size = len(self.body)
+        self.flow.resume_reading()
+        while self.more_body and self._size <= limit and not self.disconnected:
+            self.message_event.clear()
+            before = self._size
+            try:
+                await asyncio.wait_for(self.message_event.wait(), patience)
+            except asyncio.TimeoutError:
+                if self._size == before:
+                    raise
+        parts, self._parts = self._parts, None
+        return b"".join(parts) if self._size <= limit else None
+
+    def collect(self, part: bytes) -> None:
+        """Take a part of the body that `whole_body` waits for."""
+        if self._parts is None or self._size > self._limit:
+            return
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > self._limit:
+            self.message_event.set()
 
     def write_head(
         self, status: int, phrase: str | None, headers: list[tuple[str, str]], close: bool
@@ -219,7 +257,11 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Count the body apart from what frames it."""
         self._body_bytes += len(body)
-        super().on_body(body)
+        cycle = cast(Cycle, self.cycle)
+        if cycle.collecting and not cycle.response_complete:
+            cycle.collect(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Close a connection that was kept only to hear a refused body out."""

@@ -48,6 +48,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
         fields: query parameters, on the routes that make data fields of them.
         body: the raw bytes.
         model: name and version for answers that repeat them (V2, V1's CloudEvents), "" on other routes.
+        shared: offset and length of the body in the worker's arena; without one, length 0, it is `body`.
     """
 
     request_id: str
@@ -59,6 +60,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
     fields: list[tuple[str, str]] = []
     body: bytes = b""
     model: tuple[str, str] = ("", "")
+    shared: tuple[int, int] = (0, 0)
 
 
 class InferenceResult(msgspec.Struct, array_like=True):

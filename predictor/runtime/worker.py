@@ -24,6 +24,7 @@ from predictor.handlers.context import Context
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError
 from predictor.ipc.allocator import keep_freed_blocks
+from predictor.ipc.arena import ArenaReader
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
     Batch,
@@ -53,9 +54,10 @@ _PR_SET_PDEATHSIG = 1
 class Channel:
     """The worker's end of the socket: blocking writes, reads that wait or not as asked."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Speak over `connection`."""
+    def __init__(self, connection: socket.socket, arena: ArenaReader | None = None) -> None:
+        """Speak over `connection`; large bodies lie in `arena`."""
         self._socket = connection
+        self._arena = arena
         self._sending = threading.Lock()
         self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
         self.closed = False
@@ -75,7 +77,16 @@ class Channel:
                 self.closed = True
                 break
             messages += self._decoder.feed(data)
+        for message in messages:
+            if isinstance(message, Batch):
+                self._fetch_bodies(message)
         return messages
+
+    def _fetch_bodies(self, batch: Batch) -> None:
+        """Copy bodies out of the arena: a handler may keep what it was given, the arena is used again."""
+        for request in batch.requests:
+            if self._arena is not None and request.shared[1]:
+                request.body = self._arena.get(*request.shared)
 
     def send(self, message: FromWorker) -> None:
         """Write one message; the front end reads all the time, so this does not wait for long."""
@@ -204,7 +215,7 @@ def load_service(load: Load) -> tuple[Service, str]:
 
 
 def main() -> None:
-    """Run as a worker: the first argument is the number of the inherited socket."""
+    """Run as a worker: the arguments are the inherited socket's number, and the arena's if there is one."""
     _die_with_parent()
     keep_freed_blocks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -212,7 +223,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     # A handler's forked children must not keep the channel open when this process has gone.
     os.register_at_fork(after_in_child=connection.close)
-    channel = Channel(connection)
+    channel = Channel(connection, ArenaReader(int(sys.argv[2])) if len(sys.argv) > 2 else None)
     started = time.monotonic()
     messages = channel.receive(wait=True)
     if not messages or not isinstance(messages[0], Load):

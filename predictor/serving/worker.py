@@ -17,12 +17,14 @@ from typing import Protocol, cast
 
 import msgspec
 
+from predictor.ipc.arena import SHARED_FROM_BYTES, Arena
 from predictor.ipc.frames import FrameDecoder, FrameError, encode_frame
 from predictor.ipc.messages import (
     Batch,
     Cancel,
     Chunk,
     FromWorker,
+    InferenceRequest,
     Load,
     Loaded,
     LoadFailed,
@@ -66,9 +68,10 @@ class SentBatch:
         jobs: in their order.
         timeout: seconds that it may take for them; 0 means what the worker was started with.
         sent_at: loop time, in seconds.
+        shared: how many of their bodies lie in the worker's arena.
     """
 
-    __slots__ = ("id", "jobs", "sent_at", "timeout")
+    __slots__ = ("id", "jobs", "sent_at", "shared", "timeout")
 
     def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
         """Remember that `jobs` travel as batch `batch_id`."""
@@ -76,6 +79,7 @@ class SentBatch:
         self.jobs = jobs
         self.timeout = timeout
         self.sent_at = sent_at
+        self.shared = 0
 
 
 class WorkerOwner(Protocol):
@@ -123,6 +127,7 @@ class WorkerProcess(asyncio.Protocol):
         self._timeout = 0.0
         self._pidfd = -1
         self._killed = False
+        self._arena: Arena | None = None
         self._exited = asyncio.Event()
 
     @property
@@ -155,14 +160,7 @@ class WorkerProcess(asyncio.Protocol):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         with theirs:
-            # Popen returns once the new program runs, after about a millisecond.
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                [self._python, "-c", _BOOTSTRAP, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=_environment(load),
-                start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
-            )
+            self._spawn(theirs, load)
         await loop.create_unix_connection(lambda: self, sock=ours)
         self._watch(loop)
         self._timeout = response_timeout
@@ -175,7 +173,12 @@ class WorkerProcess(asyncio.Protocol):
         Raises:
             FrameError: the batch is too large to travel.
         """
-        frame = encode_frame(Batch(batch.id, [job.request for job in batch.jobs]))
+        try:
+            frame = encode_frame(Batch(batch.id, [self._place(batch, job.request) for job in batch.jobs]))
+        except FrameError:
+            if self._arena is not None:
+                self._arena.take_back(batch.shared)
+            raise
         self.inflight.append(batch)
         self.state = WorkerState.BUSY
         self._write_frame(frame)
@@ -249,19 +252,32 @@ class WorkerProcess(asyncio.Protocol):
 
     # private
 
+    def _spawn(self, theirs: socket.socket, load: Load) -> None:
+        """Start the process with its end of the socket, and the arena where there can be one."""
+        # Blocks are freed in order, which is not that of the answers of a model that batches continuously.
+        self._arena = None if load.continuous else Arena.where_possible()
+        inherited = [theirs.fileno()] + ([self._arena.descriptor] if self._arena is not None else [])
+        try:
+            # Returns once the new program runs, after about a millisecond.
+            self._process = subprocess.Popen(
+                [self._python, "-c", _BOOTSTRAP, *map(str, inherited)],
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                env=_environment(load),
+                start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
+            )
+        except BaseException:
+            self._close_arena()
+            raise
+
+    def _close_arena(self) -> None:
+        if self._arena is not None:
+            self._arena.close()
+            self._arena = None
+
     def _receive(self, message: FromWorker) -> None:
         if isinstance(message, Results):
-            batch = self._sent(message.batch_id)
-            if len(message.results) != len(batch.jobs):
-                raise FrameError(f"{len(message.results)} answers to {len(batch.jobs)} requests")
-            self.inflight.remove(batch)
-            if self.inflight:
-                self._restart_timer()
-            else:
-                self._stop_timer()
-                if self.state is WorkerState.BUSY:
-                    self.state = WorkerState.READY
-            self.owner.worker_answered(self, batch, message)
+            self._take_results(message)
         elif isinstance(message, Chunk):
             jobs = self._sent(message.batch_id).jobs
             if not 0 <= message.position < len(jobs):
@@ -278,6 +294,32 @@ class WorkerProcess(asyncio.Protocol):
             self.owner.worker_loaded(self, message)
         else:
             self.load_error = message
+
+    def _take_results(self, message: Results) -> None:
+        """Take the answers to a batch, which makes room for another."""
+        batch = self._sent(message.batch_id)
+        if len(message.results) != len(batch.jobs):
+            raise FrameError(f"{len(message.results)} answers to {len(batch.jobs)} requests")
+        self.inflight.remove(batch)
+        if self._arena is not None:
+            self._arena.free(batch.shared)
+        if self.inflight:
+            self._restart_timer()
+        else:
+            self._stop_timer()
+            if self.state is WorkerState.BUSY:
+                self.state = WorkerState.READY
+        self.owner.worker_answered(self, batch, message)
+
+    def _place(self, batch: SentBatch, request: InferenceRequest) -> InferenceRequest:
+        """Return what travels for `request`: a large body goes through the arena, if that has room."""
+        if self._arena is None or len(request.body) < SHARED_FROM_BYTES:
+            return request
+        offset = self._arena.put(request.body)
+        if offset is None:
+            return request
+        batch.shared += 1
+        return msgspec.structs.replace(request, body=b"", shared=(offset, len(request.body)))
 
     def _sent(self, batch_id: int) -> SentBatch:
         """Return the batch in flight with this id: the first, unless the model batches continuously."""
@@ -342,6 +384,7 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             await asyncio.get_running_loop().run_in_executor(None, process.wait)
         self.state = WorkerState.DEAD
+        self._close_arena()
         self._exited.set()
         self.owner.worker_lost(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import signal
@@ -239,6 +240,35 @@ def test_killed_worker_costs_no_answer(busy: Server, model: str) -> None:
     assert failures == []
     assert [outcome.response.json()["tag"] for outcome in outcomes if outcome.response] == list(range(400))
     back_with_all_workers(busy, model, victim)
+
+
+def test_large_bodies_arrive_whole_whatever_dies(busy: Server) -> None:
+    """Through shared memory, with 60 MB on the way at once: more than it has room for."""
+    victim = pid_of(busy, "pair")
+    texts = [f"{number:06d}" * (5_000 + 1_000 * number) for number in range(120)]
+    requests = [
+        {
+            "method": "POST",
+            "path": f"/predictions/{('pair', 'batched')[number % 2]}",
+            "body": {"cmd": "digest", "text": text, "tag": number},
+        }
+        for number, text in enumerate(texts)
+    ]
+
+    async def storm() -> list[load.Outcome]:
+        running = asyncio.ensure_future(load.fire(busy.port, requests, clients=80))
+        await asyncio.sleep(0.3)
+        os.kill(victim, signal.SIGKILL)
+        return await running
+
+    outcomes = asyncio.run(storm())
+    answers = [outcome.response.json() for outcome in outcomes if outcome.response is not None]
+    expected = [
+        {"tag": number, "digest": hashlib.sha256(text.encode()).hexdigest()}
+        for number, text in enumerate(texts)
+    ]
+    assert answers == expected
+    back_with_all_workers(busy, "pair", victim)
 
 
 def back_with_all_workers(server: Server, model: str, *gone: int) -> None:

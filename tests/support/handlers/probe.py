@@ -4,6 +4,7 @@ A JSON body `{"cmd": ...}` is an order for that one request; any other body is a
 it. Every row that is computed is noted in the file that `handler.journal` of model-config.yaml names.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -80,6 +81,9 @@ class Probe:
 
     def do_tag(self, order, position):
         return {"tag": order["tag"], "pid": os.getpid()}
+
+    def do_digest(self, order, position):
+        return {"tag": order["tag"], "digest": hashlib.sha256(order["text"].encode()).hexdigest()}
 
     def do_print(self, order, position):
         print("printed by the handler", flush=True)  # noqa: T201 - what the test is about
