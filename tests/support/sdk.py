@@ -61,6 +61,13 @@ class SdkServer:
         """Return what has been written so far."""
         return self.log_file.read_text(errors="replace")
 
+    def wait_log(self, text: str, seconds: float = START_SECONDS) -> None:
+        """Wait until `text` stands in the log."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"no {text!r} in the log after {seconds} s:\n{self.log()}"
+            time.sleep(0.05)
+
     def get(self, path: str, **options: object) -> wire.Response:
         """Send a GET request; `options` as for `wire.request`."""
         return self.send("GET", path, **options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 
-def main(http_port: int, grpc_port: int) -> None:
+def main(http_port: int, grpc_port: int) -> None:  # noqa: C901 - the models are small, and need kserve
     sys.argv = sys.argv[:1]  # kserve reads the command line when it is imported
     from kserve import InferOutput, InferResponse, Model, ModelServer
 
@@ -41,6 +41,19 @@ def main(http_port: int, grpc_port: int) -> None:
         async def explain(self, payload, headers=None):
             return {"explanations": payload["instances"]}
 
+    class Counting(Echo):
+        """Answers V2 with the number of elements that it was given."""
+
+        async def predict(self, payload, headers=None, response_headers=None):
+            counts = [len(item.data) for item in payload.inputs]
+            return InferResponse(payload.id, self.name, [InferOutput("n", [len(counts)], "INT64", counts)])
+
+    class Unwritten(Echo):
+        """Answers nothing yet."""
+
+        async def predict(self, payload, headers=None, response_headers=None):
+            raise NotImplementedError("not written")
+
     class ListExplainer(Echo):
         """Answers an explanation that is a list."""
 
@@ -63,7 +76,8 @@ def main(http_port: int, grpc_port: int) -> None:
     sleeping = Sleeping("sleeping")
     sleeping.ready = False
     server.registered_models.update(sleeping)
-    server.start([Echo("echo"), ListExplainer("list"), PictureExplainer("picture")])
+    models = [Echo("echo"), ListExplainer("list"), PictureExplainer("picture")]
+    server.start([*models, Counting("count"), Unwritten("unwritten")])
 
 
 if __name__ == "__main__":
