@@ -1,8 +1,9 @@
 """CloudEvents around V1: an event in, an event out, in the form in which it came (CloudEvents 1.0, HTTP).
 
-Binary: the attributes are headers `ce-...`, the body is V1's. Structured: the body is a JSON object of the
-attributes with V1's document as `data`, or as base64 in `data_base64`. The answer's `type` and `source`, and
-the environment variables that change them, are those of KServe's SDK.
+Binary: the attributes are headers `ce-...`, the body is V1's, or one instance of any other media type.
+Structured: the body is a JSON object of the attributes with V1's document as `data`, or as base64 in
+`data_base64`. The answer's `type` and `source`, and the environment variables that change them, are those of
+KServe's SDK.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import orjson
 
 from predictor.errors import InvalidInput
 from predictor.ipc.messages import InferenceRequest
+from predictor.oip.media import is_json, media_type_of
 from predictor.runtime.json_text import load_json
 
 STRUCTURED_TYPE = "application/cloudevents+json"
@@ -57,6 +59,13 @@ class Event:
             raise InvalidInput(f"Invalid CloudEvent: unknown specversion '{version}'")
         self.attributes = attributes
         self.structured = structured
+
+    @property
+    def holds_json(self) -> bool:
+        """Whether the data are JSON, as they are unless the event says otherwise."""
+        # KServe's producers and the SDK write an attribute `content-type`, which the standard does not know.
+        media_type = self.attributes.get("content-type") or self.attributes.get("datacontenttype") or ""
+        return is_json(media_type)
 
     def wrap(self, model: str, body: bytes, headers: Headers) -> tuple[bytes, Headers]:
         """Return the event that carries an answer of `model`: its body and its headers."""
@@ -99,7 +108,11 @@ def binary_event(request: InferenceRequest) -> Event | None:
         if name[: len(_PREFIX)].lower() == _PREFIX
     }
     # As the SDK: fewer than all four are some other software's headers.
-    return Event(found, structured=False) if all(name in found for name in _REQUIRED) else None
+    if not all(name in found for name in _REQUIRED):
+        return None
+    if request.content_type:
+        found["datacontenttype"] = request.content_type
+    return Event(found, structured=False)
 
 
 def structured_event(request: InferenceRequest, document: Any) -> tuple[Event | None, Any]:
@@ -111,7 +124,7 @@ def structured_event(request: InferenceRequest, document: Any) -> tuple[Event | 
     Raises:
         InvalidInput: the content type says that it is an event, and it is not.
     """
-    declared = request.content_type.partition(";")[0].strip().lower() == STRUCTURED_TYPE
+    declared = media_type_of(request.content_type) == STRUCTURED_TYPE
     if not declared:
         looks_like_one = isinstance(document, dict) and {*_REQUIRED, "time", "data"} <= document.keys()
         return None, document["data"] if looks_like_one else document

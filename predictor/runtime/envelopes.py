@@ -150,10 +150,7 @@ def _encode(
 
 
 def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: bool) -> Decoded:
-    event = binary_event(request)
-    document = load_json(request.body)
-    if event is None:
-        event, document = structured_event(request, document)
+    event, document = _event(request)
     if not isinstance(document, dict):
         raise InvalidInput("Request body must be a JSON object with 'instances'")
     instances = document.get("instances", document.get("inputs"))
@@ -170,6 +167,14 @@ def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: boo
         for row in rows:
             row.setdefault("explain", document["explain"])
     return Decoded(rows, headers, single=False, event=event)
+
+
+def _event(request: InferenceRequest) -> tuple[Event | None, Any]:
+    """Return the CloudEvent that a request is, if it is one, and the V1 document in it."""
+    event = binary_event(request)
+    if event is not None:
+        return event, load_json(request.body) if event.holds_json else {"instances": [request.body]}
+    return structured_event(request, load_json(request.body))
 
 
 def _v1_row(instance: Any) -> Row:

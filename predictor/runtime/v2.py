@@ -18,7 +18,7 @@ from predictor.handlers.tensors import Array, Table, Tensor, widen_bf16
 from predictor.ipc.messages import InferenceRequest
 from predictor.oip.datatypes import DATATYPES, GRPC_TYPE
 from predictor.runtime import v2_rest
-from predictor.runtime.json_text import dump_json
+from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.v2_call import Call, Encoded, Wanted
 
 Row = dict[str, Any]
@@ -164,4 +164,8 @@ def _array(answer: Any) -> Array | None:
 def _element(value: Any) -> str | bytes:
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    return value if isinstance(value, str) else dump_json(value)
+    if isinstance(value, str):
+        return value
+    text = dump_json(value)
+    # A time or a UUID is a text in JSON, and wanted without its quotes.
+    return str(load_json(text)) if text.startswith(b'"') else text

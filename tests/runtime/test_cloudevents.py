@@ -74,6 +74,16 @@ def test_a_picture_in_an_event():
     assert base64.b64decode(event["data_base64"]) == b"\x89PNG"
 
 
+@pytest.mark.parametrize(
+    ("content_type", "headers"),
+    [("image/png", []), ("application/json", [("ce-content-type", "application/avro")])],
+)
+def test_the_data_of_a_binary_event_may_be_anything(content_type, headers):
+    made = decode(request(b"\x89PNG", V1, content_type=content_type, headers=[*HEADERS, *headers]), None)
+    assert made.rows == [{"data": b"\x89PNG"}]
+    assert json.loads(_answer(made, ["a"])[0]) == {"predictions": ["a"]}
+
+
 def test_base64_that_is_none():
     for value in ("!", 5, None):
         with pytest.raises(InvalidInput, match="data_base64"):

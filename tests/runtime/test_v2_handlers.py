@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,18 @@ def _run(function, *requests):
 def _outputs(answer):
     _, (result,) = _run(lambda row: answer, rest({"inputs": [_bytes("a")]}))
     return read_rest(result)[0]["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (dt.datetime(2026, 11, 21, tzinfo=dt.timezone.utc), "2026-11-21T00:00:00+00:00"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ({"a": 'x"'}, '{"a":"x\\""}'),
+    ],
+)
+def test_what_json_writes_as_a_text_is_one(answer, text):
+    assert _outputs(answer) == [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [text]}]
 
 
 def test_each_input_is_a_row_as_in_torchserve():
