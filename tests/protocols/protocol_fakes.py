@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from predictor.errors import PredictorError
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo
+from predictor.serving.model import ModelState
 from predictor.serving.registry import Registry
 
 
@@ -29,6 +30,7 @@ class FakeModel:
         self.info = info or ModelInfo()
         self.policy = FakePolicy()
         self.ready = self.healthy = True
+        self.state = ModelState.READY
         self.error: PredictorError | None = None
         self.result = InferenceResult(body=b"answer")
         self.later: list[bytes] = []

@@ -15,12 +15,25 @@ ANYTHING: Json = {}
 _MESSAGE: Json = {"type": "string", "description": "What went wrong."}
 
 
-def document(title: str, version: str, paths: Json, description: str = "") -> Json:
-    """Return a whole document; `paths` maps each path to its operations by method."""
+def document(
+    title: str, version: str, paths: Json, description: str = "", schemas: Json | None = None
+) -> Json:
+    """Return a whole document.
+
+    Args:
+        paths: each path's operations by method.
+        schemas: what `reference` names, beside the forms of errors.
+    """
     info = {"title": title, "version": version}
     if description:
         info["description"] = description
-    return {"openapi": OPENAPI_VERSION, "info": info, "paths": paths, "components": {"schemas": _ERRORS}}
+    components = {"schemas": {**_ERRORS, **(schemas or {})}}
+    return {"openapi": OPENAPI_VERSION, "info": info, "paths": paths, "components": components}
+
+
+def reference(name: str) -> Json:
+    """Return what stands for a schema that the document's components hold under `name`."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def operation(
@@ -53,6 +66,11 @@ def obj(properties: Mapping[str, Json] | None = None, required: Sequence[str] | 
         return {"type": "object"}
     names = list(properties) if required is None else list(required)
     return {"type": "object", "required": names, "properties": dict(properties)}
+
+
+def closed(properties: Mapping[str, Json], required: Sequence[str] | None = None) -> Json:
+    """Return the schema of an object with these `properties` and no others; see `obj`."""
+    return {**obj(properties, required), "additionalProperties": False}
 
 
 def array(items: Json, size: int = -1) -> Json:
@@ -114,12 +132,13 @@ _ERRORS = {
             "message": _MESSAGE,
         }
     ),
-    "KServeError": obj({"error": _MESSAGE}),
+    "KServeError": closed({"error": _MESSAGE}),
     "NamedError": obj({"detail": _MESSAGE}),
 }
-TORCHSERVE_ERROR, KSERVE_ERROR, NAMED_ERROR = ({"$ref": f"#/components/schemas/{name}"} for name in _ERRORS)
+TORCHSERVE_ERROR, KSERVE_ERROR, NAMED_ERROR = map(reference, _ERRORS)
 _MEANINGS = {
     "400": "The request cannot be used; the message names what is wrong with it.",
+    "403": "This server does not do that on request.",
     "404": "There is no such model, or not in this version.",
     "413": "The body is larger than the server accepts.",
     "500": "The model or the server failed.",

@@ -31,6 +31,7 @@ from predictor.protocols.openapi.parts import (
     query_parameter,
     torchserve_inference,
 )
+from predictor.protocols.openapi.v2 import SCHEMAS, v2_paths
 
 _NAME = path_parameter("model_name", "Name of the model.")
 _VERSION = path_parameter("model_version", "Version of the model.")
@@ -58,17 +59,19 @@ def inference_api() -> Json:
     return document(
         "PyTorch predictor for KServe",
         __version__,
-        {**_general(), **_torchserve(), **_legacy(), **_v1(), **_v2(), **_named()},
+        {**_general(), **_torchserve(), **_legacy(), **_v1(), **v2_paths(), **_named()},
         "TorchServe's inference API, KServe's protocols and named inputs, on one port.",
+        SCHEMAS,
     )
 
 
 def _general() -> Json:
     describe = "This document."
+    runs = json_answer("The server runs.", obj({"status": TEXT}))
     names = query_parameter("name[]", "Only the metrics of this name; may be repeated.")
     return {
         "/": {
-            "get": operation("alive", "Say that the server runs.", _state("status"), tag="health"),
+            "get": operation("alive", "Say that the server runs.", {"200": runs}, tag="health"),
             "options": operation("apiDescription", describe, _DOCUMENT, tag="torchserve"),
         },
         "/api-description": {
@@ -189,32 +192,6 @@ def _v1_verb(identifier: str, description: str, key: str) -> Json:
     return {
         "post": operation(identifier, description, responses, parameters=[_NAME], body=instances, tag="v1")
     }
-
-
-def _v2() -> Json:
-    return {
-        "/v2/health/live": {"get": operation("live", "Liveness.", _state("live"), tag="health")},
-        "/v2/health/ready": {
-            "get": operation("ready", "Readiness of all models.", _state("ready"), tag="health")
-        },
-        "/v2/models/{model_name}/infer": {
-            "post": operation(
-                "v2_predictions",
-                "Run the model by the Open Inference Protocol.",
-                kserve_inference(json_answer("Named output tensors.", obj({"outputs": array(obj())}))),
-                parameters=[_NAME],
-                body=json_body(obj({"inputs": array(obj())}), "Named input tensors."),
-                tag="v2",
-            )
-        },
-    }
-
-
-def _state(key: str) -> Json:
-    state = obj({key: TEXT if key == "status" else {"type": "boolean"}})
-    if key == "status":
-        return {"200": json_answer("The server runs.", state)}
-    return {"200": json_answer("Yes.", state), "503": json_answer("No.", state)}
 
 
 def _named() -> Json:
