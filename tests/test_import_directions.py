@@ -26,6 +26,11 @@ _FORBIDDEN = {
     "archives": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "server", "model", "settings"},
     "telemetry": {"protocols", "serving", "runtime", "handlers", "server", "model", "cli"},
     "errors": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "archives", "server", "model"},
+    # The client side of Kubernetes is a program of its own: it knows the package's version, and no more.
+    "deploy": {
+        *("protocols", "serving", "http", "runtime", "handlers", "explain", "ipc", "archives", "telemetry"),
+        *("server", "model", "cli", "settings", "configuration", "torchserve", "compat"),
+    },
     "settings": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "archives", "server", "model"},
 }
 # The worker's side may use torch; nothing else may, nor its companions.
@@ -35,7 +40,7 @@ _HEAVY = {"torch", "torchvision", "captum", "numpy", "PIL", "ts"}
 _EXCEPTIONS = {("check", "PIL")}
 _FRONT_END_ONLY = {"kserve", "fastapi", "starlette", "uvicorn", "uvloop", "pydantic_settings"}
 # KServe's own types stay where its server and its model class are wrapped.
-_MAY_IMPORT_KSERVE = {"server", "model"}
+_MAY_IMPORT_KSERVE = {"server", "model", "deploy"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -115,7 +120,24 @@ def test_a_worker_really_runs_without_kserve():
 
 def test_the_command_line_answers_help_without_loading_the_server():
     loaded = _loaded_after("import predictor.cli")
+    assert not loaded & {"kserve", "fastapi", "uvicorn", "torch", "numpy", "kubernetes", "rich"}
+
+
+def test_the_cluster_commands_load_nothing_of_the_server():
+    loaded = _loaded_after("import predictor.deploy.deploying, predictor.deploy.report, predictor.cli")
+    assert "kubernetes" in loaded
     assert not loaded & {"kserve", "fastapi", "uvicorn", "torch", "numpy"}
+    # KServe's SDK comes with its server, when the models of its API are needed; torch never does.
+    build = "from predictor.deploy.manifest import *; inference_service(Deployment('a', 'b', '/m'))"
+    loaded = _loaded_after(build)
+    assert "kserve" in loaded
+    assert not loaded & {"torch", "captum"}
+
+
+def test_nothing_else_loads_the_cluster_commands():
+    for part, path in _modules():
+        if part not in ("deploy", "cli"):
+            assert not [name for name in _imports(path) if name.startswith("predictor.deploy")], path
 
 
 def test_reading_archives_needs_neither_side():
