@@ -15,7 +15,7 @@ DEFAULT_METHOD = "integrated_gradients"
 RETURNS = ("attributions", "prediction", "delta", "image", "html", "top_features")
 REDUCTIONS = ("none", "channel_sum", "channel_mean", "channel_max_abs")
 OUTPUTS = ("logit", "probability")
-METRICS = ("infidelity",)
+METRICS = ("infidelity", "sensitivity")
 STYLES = ("overlay", "heatmap", "side_by_side", "masked")
 SIGNS = ("all", "positive", "negative", "absolute")
 

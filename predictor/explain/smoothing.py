@@ -25,7 +25,7 @@ def smooth(method: Attribute, subject: Subject, examples: Examples, budget: Budg
     generators = [generator(seed) for seed in examples.seeds]
     noisy = []
     for tensor, baseline in zip(examples.inputs, examples.baselines, strict=True):
-        scale = _range(tensor, baseline) * args["noise_stdev"]
+        scale = input_range(tensor, baseline) * args["noise_stdev"]
         noisy.append(tensor[row] + noise(tensor, generators, count) * scale[row])
     found = method(subject, examples.with_inputs(tuple(noisy), row), budget, args)
     values = tuple(_combine(by_example(value, count), args["noise_type"]) for value in found.values)
@@ -34,7 +34,8 @@ def smooth(method: Attribute, subject: Subject, examples: Examples, budget: Budg
     return Attributed(values, steps, converged, shared=found.shared)
 
 
-def _range(tensor: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
+def input_range(tensor: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
+    """Return the unit that noise is measured in, so that it multiplies `tensor` [rows, ...]."""
     if tensor.dim() <= 2:
         return (tensor - baseline).abs()
     flat = tensor.flatten(1)

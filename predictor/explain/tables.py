@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +19,9 @@ from predictor.handlers.tensors import Table, Tensor
 # Parameters of V2 itself.
 _NOT_OURS = ("binary_data_output",)
 # Keys of the `explain` object that hold more than one value; they come in `explain`, as JSON.
-_NESTED = ("args", "return", "image", "metrics")
+_NESTED = ("args", "image")
+_LISTS = ("return", "metrics")
+_ALWAYS = ("target", "predicted", "output", "baseline_output")
 
 
 class WishfulTable(Table):
@@ -26,16 +29,19 @@ class WishfulTable(Table):
 
     Attributes:
         parameters: of the whole request.
+        wanted: names of the outputs that it asks for; () for all.
     """
 
     parameters: Mapping[str, Any] = {}
+    wanted: tuple[str, ...] = ()
 
 
 def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str, Any]:
     """Return the `explain` object that flat parameters describe.
 
     Its keys and the arguments of its method are parameters side by side; numbers may be written as text.
-    The whole object may also come as JSON in the parameter `explain`.
+    Lists of words, such as `return`, may be one text with commas between them. The whole object may also
+    come as JSON in the parameter `explain`.
 
     Raises:
         InvalidInput: a parameter is unknown; the message names those that are allowed.
@@ -49,9 +55,7 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
     if not isinstance(document, dict):
         raise InvalidInput("Parameter 'explain' must be a JSON object as text")
     flat = [key for key in KEYS if key not in _NESTED]
-    document.update(
-        {key: _number(value) if key != "target" else value for key, value in given.items() if key in flat}
-    )
+    document.update({key: _flat(key, value) for key, value in given.items() if key in flat})
     method = find_method(document.get("method", default_method))
     arguments = {key: value for key, value in given.items() if key not in flat}
     known = [parameter.name for parameter in method.parameters]
@@ -66,6 +70,32 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
             raise InvalidInput("explain.args must be an object")
         document["args"] = {**nested, **{key: _number(value) for key, value in arguments.items()}}
     return document
+
+
+def wish_for_outputs(request: ExplainRequest, wanted: Sequence[str], inputs: Sequence[str]) -> ExplainRequest:
+    """Return the request with what the outputs that it asks for take, such as a picture.
+
+    Args:
+        inputs: names of the model's.
+
+    Raises:
+        InvalidInput: there is no such output; the message names those that there are.
+    """
+    attributions = [f"attributions.{name}" for name in inputs]
+    delta = ["delta"] if request.method.is_complete else []
+    known = (*attributions, *_ALWAYS, *delta, "image", *request.metrics)
+    for name in wanted:
+        if name not in known:
+            raise InvalidInput(f"Unknown output: '{name}'. Expected: {', '.join(known)}")
+    if "image" in wanted and "image" not in request.returns:
+        return dataclasses.replace(request, returns=(*request.returns, "image"))
+    return request
+
+
+def _flat(key: str, value: Any) -> Any:
+    if key in _LISTS and isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value if key == "target" else _number(value)
 
 
 def _number(value: Any) -> Any:
@@ -99,6 +129,8 @@ def as_table(found: Sequence[Explanation], request: ExplainRequest) -> Table:
     columns["baseline_output"] = ("FP32", _floats([explanation.baseline_output for explanation in found]))
     if first.has_delta:
         columns["delta"] = ("FP32", _floats([explanation.delta for explanation in found]))
+    for name in request.metrics:
+        columns[name] = ("FP32", _floats([explanation.metrics[name] for explanation in found]))
     if "image" in request.returns:
         pictures = [_picture(explanation, request) for explanation in found]
         if all(pictures):

@@ -15,11 +15,8 @@ from typing import Any
 
 from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
 from predictor.explain.result import Page, RichAnswer
-from predictor.explain.tables import WishfulTable
 from predictor.handlers.signature import Signature
-from predictor.handlers.tensors import Table
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
-from predictor.oip.datatypes import HEADER_LENGTH
 from predictor.runtime.cloudevents import Event, binary_event, structured_event
 from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.rows import Row, decode_row, request_headers
@@ -82,8 +79,6 @@ def decode(
         return _decode_named(request, signature)
     if request.envelope is Envelope.V2:
         rows, reply = decode_v2(request, signature)
-        if signature is not None and request.verb is Verb.EXPLAIN:
-            rows = [_with_parameters(request, rows[0])]
         headers = request_headers(request, {})
         headers["explain"] = str(request.verb.value == "explain")
         return Decoded(rows, headers, reply=reply)
@@ -100,15 +95,6 @@ def _is_accidental_form(request: InferenceRequest, row: Row, signature: Signatur
     """
     known = {"data", "body", *(spec.name for spec in signature.inputs)}
     return request.content_type.startswith("application/x-www-form-urlencoded") and known.isdisjoint(row)
-
-
-def _with_parameters(request: InferenceRequest, table: Table) -> WishfulTable:
-    """Return the tensors of a V2 request together with its parameters, which the protocol was read from."""
-    length = next((value for name, value in request.headers if name.lower() == HEADER_LENGTH), None)
-    document = load_json(request.body if length is None else request.body[: int(length)])
-    wishful = WishfulTable(table)
-    wishful.parameters = document.get("parameters") or {}
-    return wishful
 
 
 def encode(

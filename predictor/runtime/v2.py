@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from predictor.errors import InvalidInput
+from predictor.explain.tables import WishfulTable
 from predictor.handlers.signature import Signature
 from predictor.handlers.tensors import Array, Table, Tensor, widen_bf16
-from predictor.ipc.messages import InferenceRequest
+from predictor.ipc.messages import InferenceRequest, Verb
 from predictor.oip.datatypes import DATATYPES, GRPC_TYPE
 from predictor.runtime import v2_rest
 from predictor.runtime.json_text import dump_json, load_json
@@ -35,6 +36,12 @@ def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[l
     call = wire.parse(request)
     if not call.inputs:
         raise InvalidInput("'inputs' is empty")
+    if signature is not None and request.verb is Verb.EXPLAIN:
+        # Which outputs there are depends on the method; the explainer checks their names.
+        wishful = WishfulTable(_table(call.inputs))
+        wishful.parameters = call.options
+        wishful.wanted = tuple(item.name for item in call.wanted)
+        return [wishful], lambda answers: wire.encode(request, call, select(call.wanted, answers[0]))
     if signature is not None:
         _check_wanted(call.wanted, [spec.name for spec in signature.outputs])
         table = _table(call.inputs)

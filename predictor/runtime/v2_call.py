@@ -30,6 +30,7 @@ class Call:
         wanted: the outputs to answer, in order; empty for all.
         binary: whether outputs are answered as bytes where `wanted` does not say.
         parameters: those of inputs, by the name of the input.
+        options: the parameters of the whole request.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Call:
     wanted: list[Wanted]
     binary: bool
     parameters: dict[str, dict[str, Any]]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def answer_id(self, request: InferenceRequest) -> str:
         """Return the id of the answer: the client's, or that in the log and in x-request-id."""

@@ -62,6 +62,7 @@ def parse(request: InferenceRequest) -> Call:
         wanted=[Wanted(item.name) for item in message.outputs],
         binary=bool(raw),
         parameters=parameters,
+        options=_parameters(message.parameters),
     )
 
 

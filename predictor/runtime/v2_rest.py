@@ -64,6 +64,7 @@ def parse(request: InferenceRequest) -> Call:
         wanted=[Wanted(item.name, _flag(item.parameters, "binary_data")) for item in document.outputs or []],
         binary=bool(_flag(document.parameters, "binary_data_output")),
         parameters=parameters,
+        options=dict(document.parameters or {}),
     )
 
 

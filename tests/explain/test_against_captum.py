@@ -8,10 +8,12 @@ import captum.attr as captum
 import numpy as np
 import pytest
 import torch
+from captum.metrics import sensitivity_max
 from explain_fakes import FunctionalMlp, SmallCnn, TwoInputs, examples, features, images, make, run
 
-from predictor.explain import gradients, smoothing
+from predictor.explain import gradients, quality, smoothing
 from predictor.explain.budget import Limits
+from predictor.explain.examples import Attributed
 from predictor.explain.shapley import draw_coalitions
 
 CNN = make(SmallCnn)
@@ -235,3 +237,56 @@ def test_kernel_shap_of_all_coalitions_is_exact(monkeypatch):
     assert weights[1] / weights[2] == pytest.approx(60 / 15)
     assert weights[2] / weights[3] == pytest.approx(15 / 10)
     close(run("kernel_shap", MLP, batch).values[0], run("shapley_exact", MLP, batch).values[0][:, 0])
+
+
+@pytest.mark.parametrize(
+    ("method", "theirs"),
+    [
+        ("saliency", lambda x, target: captum.Saliency(CNN).attribute(x, target)),
+        (
+            "integrated_gradients",
+            lambda x, target: captum.IntegratedGradients(CNN).attribute(x, target=target),
+        ),
+        (
+            "occlusion",
+            lambda x, target: captum.Occlusion(CNN).attribute(x, (2, 4, 4), (2, 2, 2), target=target),
+        ),
+    ],
+)
+def test_sensitivity(method, theirs):
+    targets = torch.tensor([1, 0, 2])
+    batch = examples(images(), targets)
+    args = {"integrated_gradients": {"n_steps": 50}, "occlusion": {"window": 4, "stride": 2}}.get(method, {})
+    found = run(method, CNN, batch, **args)
+    ours = quality.sensitivity(lambda noisy: run(method, CNN, noisy, **args), batch, found)
+    expected = sensitivity_max(
+        theirs, images(), lambda _: quality.moved_inputs(batch)[0], n_perturb_samples=10, target=targets
+    )
+    assert ours == pytest.approx(expected.tolist(), rel=1e-4)
+    assert all(0 < number < 2 for number in ours)
+
+
+def test_sensitivity_comes_from_the_seed_of_the_row():
+    def measure(seeds):
+        batch = examples(images(), [1, 1, 1], seeds=seeds)
+        found = run("saliency", CNN, batch)
+        return quality.sensitivity(lambda noisy: run("saliency", CNN, noisy), batch, found)
+
+    assert measure([4, 5, 6])[0] == pytest.approx(measure([4, 9, 9])[0], rel=1e-5)
+    assert measure([4, 5, 6])[0] != pytest.approx(measure([7, 5, 6])[0], rel=1e-3)
+
+
+def test_sensitivity_of_attributions_that_are_nothing_is_nothing():
+    batch = examples(torch.zeros(1, 2, 12, 12), [1])
+    nothing = Attributed((torch.zeros(1, 1, 2, 12, 12),))
+    assert quality.sensitivity(
+        lambda noisy: Attributed((torch.zeros(10, 1, 2, 12, 12),)), batch, nothing
+    ) == [0]
+
+
+def test_sensitivity_moves_the_input_by_two_hundredths_of_its_range():
+    batch = examples(images(), [1, 0, 2])
+    (moved,) = quality.moved_inputs(batch)
+    distance = (moved.reshape(3, 10, 2, 12, 12) - images().unsqueeze(1)).abs().amax(dim=(1, 2, 3, 4))
+    spread = images().flatten(1).amax(dim=1) - images().flatten(1).amin(dim=1)
+    torch.testing.assert_close(distance, 0.02 * spread, rtol=0.01, atol=0)

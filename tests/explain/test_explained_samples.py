@@ -135,6 +135,32 @@ def test_a_rich_answer(wine, row):
     )
 
 
+def test_measures_of_quality(digits, wine, docstrings, row):
+    wish = {"method": "integrated_gradients", "metrics": ["infidelity", "sensitivity"]}
+    for model, given in (
+        (digits, {"data": digits.file("5.png")}),
+        (wine, row),
+        (docstrings, {"data": "a b"}),
+    ):
+        first, again = model.ask(*[{**given, "explain": wish}] * 2)
+        assert set(first["metrics"]) == {"infidelity", "sensitivity"}
+        assert first["metrics"] == pytest.approx(again["metrics"], rel=1e-3)
+        assert 0 < first["metrics"]["sensitivity"] < 2
+    ablated = {"method": "feature_ablation", "metrics": ["sensitivity"]}
+    (answer,) = digits.ask({"data": digits.file("5.png"), "explain": ablated})
+    assert answer["metrics"]["sensitivity"] > 0
+
+
+def test_the_cost_of_measuring_is_counted_before(sample):
+    small = sample("digits", explain={"max_rows": 200})
+    given = {"data": small.file("3.png"), "explain": {"args": {"n_steps": 50}}}
+    assert isinstance(small.ask(given)[0], dict)
+    given["explain"]["metrics"] = ["sensitivity"]
+    (answer,) = small.ask(given)
+    assert isinstance(answer, PayloadTooLarge)
+    assert "explain.metrics" in answer.message
+
+
 @pytest.mark.parametrize(
     "method", ["integrated_gradients", "deep_lift", "gradient_shap", "kernel_shap", "feature_ablation"]
 )

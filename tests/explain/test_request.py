@@ -93,7 +93,7 @@ def test_everything():
         ({"image": 1}, "explain.image must be an object"),
         ({"image": {"colour": 1}}, "explain.image.colour is unknown; allowed are style, sign, alpha"),
         ({"image": {"alpha": 2}}, "explain.image.alpha must be a number from 0 to 1"),
-        ({"metrics": ["speed"]}, "explain.metrics must be one of infidelity"),
+        ({"metrics": ["speed"]}, "explain.metrics must be one of infidelity, sensitivity"),
     ],
 )
 def test_bad_values_are_named_with_those_that_are_allowed(document, message):

@@ -92,6 +92,48 @@ def test_v2_binary(samples):
     assert described["outputs"][0]["parameters"]["binary_data_size"] == 28 * 28 * 4
 
 
+def test_v2_answers_the_outputs_that_are_asked_for(samples):
+    inputs = [
+        {"name": name, "datatype": "FP32", "shape": [1], "data": [value]} for name, value in WINE.items()
+    ]
+    wanted = ["delta", "attributions.proline", "sensitivity", "target"]
+    body = {
+        "inputs": inputs,
+        "outputs": [{"name": name} for name in wanted],
+        "parameters": {"metrics": "sensitivity", "tolerance": "0.01", "target": "cultivar_1"},
+    }
+    answer = samples.post("/v2/models/wine/explain", body).json()
+    assert [output["name"] for output in answer["outputs"]] == wanted
+    assert answer["outputs"][3] == {"name": "target", "datatype": "INT64", "shape": [1], "data": [1]}
+    body["outputs"] = [{"name": "attributions.color"}]
+    refused = samples.post("/v2/models/wine/explain", body)
+    assert refused.status == 400
+    assert "Unknown output: 'attributions.color'. Expected: attributions.alcohol, " in refused.json()["error"]
+    body.update(outputs=[{"name": "delta"}], parameters={"method": "saliency"})
+    assert samples.post("/v2/models/wine/explain", body).status == 400, "saliency has no delta"
+
+
+def test_v2_draws_the_picture_that_is_asked_for(samples):
+    data = base64.b64encode(PICTURE).decode()
+    body = {
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [data]}],
+        "outputs": [
+            {"name": "image", "parameters": {"binary_data": True}},
+            {"name": "attributions.image", "parameters": {"binary_data": True}},
+            {"name": "predicted"},
+        ],
+    }
+    answer = samples.post("/v2/models/digits/explain", body)
+    size = int(answer.header("inference-header-content-length"))
+    picture, attributions, predicted = json.loads(answer.body[:size])["outputs"]
+    assert (picture["datatype"], picture["shape"], predicted["data"]) == ("BYTES", [1], [3])
+    tail = answer.body[size:]
+    (length,) = struct.unpack_from("<I", tail)
+    assert Image.open(io.BytesIO(tail[4 : 4 + length])).size == (336, 336)
+    assert picture["parameters"]["binary_data_size"] == 4 + length
+    assert len(tail) == 4 + length + attributions["parameters"]["binary_data_size"]
+
+
 def test_what_a_model_offers(samples):
     offered = samples.get("/v1/models/wine/explain").json()
     assert offered["default_method"] == "integrated_gradients"
