@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 from kserve import ModelServer
+from kserve import metrics as kserve_metrics
 from kserve.model_server import app as kserve_app
+from prometheus_client import REGISTRY
 
 from predictor import __version__
 from predictor.configuration import Configuration
@@ -33,8 +35,10 @@ from predictor.listeners import (
     http_server,
     listen,
 )
+from predictor.metrics import Metrics
 from predictor.model import TorchModel
 from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
+from predictor.protocols.metrics import MetricsProtocol
 from predictor.protocols.routes import find_by_role, find_protocol
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Reloader
@@ -42,6 +46,7 @@ from predictor.serving.store import ModelStore
 from predictor.settings import Settings
 from predictor.startup import describe_start
 from predictor.telemetry.logging import AccessLog, configure_logging
+from predictor.telemetry.torchserve import MetricsFileError
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +66,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
     """
 
     def __init__(
-        self, settings: Settings, store: ModelStore, registry: Registry, listeners: list[Listener]
+        self,
+        settings: Settings,
+        store: ModelStore,
+        registry: Registry,
+        listeners: list[Listener],
+        metrics: Metrics,
     ) -> None:
         """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first."""
         # Without a handler of its own, kserve would install its log format over ours.
@@ -87,16 +97,20 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self.exit_code = _EXIT_OK
         log_format = _log_format(settings)
         self._access_log = AccessLog(log_format) if settings.access_log else None
+        self.metrics = metrics
         self._applications = [self._application(listener) for listener in listeners]
 
     def _application(self, listener: Listener) -> Application:
         """Return what answers on a listener."""
         settings = self.settings
+        metrics = MetricsProtocol(self.metrics.text) if settings.enable_metrics_api else None
         if Role.MAIN in listener.roles:
-            find = find_protocol(self.registry, settings.default_model, settings.pages)
+            find = find_protocol(self.registry, settings.default_model, settings.pages, metrics)
         else:
-            find = find_by_role(self.registry, {role.value for role in listener.roles})
-        return Application(find, kserve_app, settings.max_request_size, self._access_log)
+            find = find_by_role(self.registry, {role.value for role in listener.roles}, metrics)
+        return Application(
+            find, kserve_app, settings.max_request_size, self._access_log, self.metrics.requests
+        )
 
     def setup_event_loop(self) -> None:
         """Choose uvloop, and put our application and connection class into the REST server.
@@ -124,6 +138,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         self._register_models()
+        self.metrics.start()
         for unused in self.servers:
             unused.close()
         if not await self._start_grpc():
@@ -160,6 +175,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
                 max_request_size=settings.max_request_size,
                 max_response_size=settings.max_response_size,
                 tls=_tls(settings),
+                meter=self.metrics.requests,
             )
             await server.start()
         except GrpcError as error:
@@ -237,6 +253,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         deadline = asyncio.get_running_loop().time() + self.settings.grace_period
         await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
+        await self.metrics.stop()
         if self._grpc is not None:
             await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")
@@ -294,10 +311,27 @@ def _serve_store(settings: Settings, store: ModelStore, listeners: list[Listener
     if not registry.names() and opened.wanted:
         logger.error("no model to serve in %s", settings.model_store)
         return _EXIT_FAILURE
+    try:
+        metrics = Metrics(settings, registry)
+    except MetricsFileError as error:
+        logger.error("%s", error)
+        return _EXIT_FAILURE
+    _leave_histograms_to_us()
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
-    server = PredictorServer(settings, store, registry, listeners)
+    server = PredictorServer(settings, store, registry, listeners, metrics)
     server.start([])
     return server.exit_code
+
+
+def _leave_histograms_to_us() -> None:
+    """Take KServe's own histograms out of its registry: nothing fills them, and ours have their names."""
+    for histogram in (
+        kserve_metrics.PRE_HIST_TIME,
+        kserve_metrics.PREDICT_HIST_TIME,
+        kserve_metrics.EXPLAIN_HIST_TIME,
+        kserve_metrics.POST_HIST_TIME,
+    ):
+        REGISTRY.unregister(histogram)
 
 
 def _tls(settings: Settings) -> Tls | None:

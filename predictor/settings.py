@@ -145,6 +145,24 @@ class Settings(BaseSettings):
     access_log: bool = setting(True, "Logging", "Write one line for each request but health probes.")
     started_line: str = setting("", "Logging", "Printed to stdout once every model is loaded or has failed.")
 
+    enable_metrics_api: bool = setting(True, "Metrics", "Serve /metrics.")
+    metrics_mode: Literal["prometheus", "log", "legacy"] = setting(
+        "prometheus",
+        "Metrics",
+        "Where metrics with TorchServe's names go: to /metrics, to the log, or, as before TorchServe 0.8, "
+        "those of inferences to both and the others to the log. All others are on /metrics always.",
+    )
+    metrics_config: Path | None = setting(
+        None, "Metrics", "TorchServe's metrics.yaml: which of its metrics, and of handlers', are wanted."
+    )
+    model_metrics_auto_detect: bool = setting(
+        False,
+        "Metrics",
+        "Take metrics of handlers that metrics_config does not list; without such a file all are taken.",
+    )
+    system_metrics: bool = setting(True, "Metrics", "Measure processors, memory, disk and GPUs.")
+    system_metrics_interval: float = setting(60, "Metrics", "Seconds between two measurements.", gt=0)
+
     @field_validator("management_address", "metrics_address")
     @classmethod
     def _check_address(cls, text: str, info: ValidationInfo) -> str:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from predictor.handlers.stopwatch import Stopwatch
+
 
 class RequestProcessor:
     """One request of a batch: its headers as they came, and the status and headers of its answer."""
@@ -99,6 +101,7 @@ class Context:
         # Not TorchServe's: what one explanation may take, 0 for the defaults (see docs/settings.md).
         self.explain_timeout = 0.0
         self.explain_max_rows = 0
+        self.stopwatch: Stopwatch | None = None
         self.header_key_sequence_id = os.getenv("TS_REQUEST_SEQUENCE_ID", "ts_request_sequence_id")
         self.header_key_sequence_start = os.getenv("TS_REQUEST_SEQUENCE_START", "ts_request_sequence_start")
         self.header_key_sequence_end = os.getenv("TS_REQUEST_SEQUENCE_END", "ts_request_sequence_end")

@@ -34,6 +34,7 @@ from predictor.handlers.inputs import (
     split_examples,
 )
 from predictor.handlers.pictures import open_image
+from predictor.handlers.stopwatch import Stage, enter
 from predictor.handlers.tensors import Array, Table, from_torch, to_torch
 from predictor.ipc.messages import ModelInfo, TensorSpec
 
@@ -188,7 +189,8 @@ class SignatureHandler:
         if accepts is not None:
             return self.explainer.explain(data, accepts)
         if data and isinstance(data[0], Table):
-            return self._answer_tables(data)
+            return self._answer_tables(data, context)
+        enter(context, Stage.DECODE)
         answers: list[Any] = [None] * len(data)
         examples: list[dict[str, torch.Tensor]] = []
         positions: list[int] = []
@@ -200,7 +202,10 @@ class SignatureHandler:
                 answers[position] = error
         for members in _alike(examples):
             batch = self.collate([examples[member] for member in members])
-            for member, answer in zip(members, self.predict(batch), strict=True):
+            enter(context, Stage.INFERENCE)
+            outputs = self.predict(batch)
+            enter(context, Stage.DECODE)
+            for member, answer in zip(members, outputs, strict=True):
                 answers[positions[member]] = answer
         return answers
 
@@ -308,8 +313,9 @@ class SignatureHandler:
         labels = np.array(self.signature.classes, dtype=object)[indices.numpy()]
         return {"label": labels, "score": scores, "probabilities": probabilities}
 
-    def _answer_tables(self, tables: Sequence[Any]) -> list[Any]:
+    def _answer_tables(self, tables: Sequence[Any], context: Context) -> list[Any]:
         """Answer whole tables; those of the same shapes, but for the batch axis, are computed together."""
+        enter(context, Stage.DECODE)
         answers: list[Any] = [None] * len(tables)
         groups: dict[Any, list[tuple[int, list[Array | None]]]] = {}
         for position, table in enumerate(tables):
@@ -322,7 +328,9 @@ class SignatureHandler:
             groups.setdefault(key, []).append((position, batch))
         for members in groups.values():
             joined = [join_rows(arrays) for arrays in zip(*(batch for _, batch in members), strict=True)]
+            enter(context, Stage.INFERENCE)
             outputs = self.outputs(self._to_device(joined))
+            enter(context, Stage.DECODE)
             sizes = [rows_of(batch) for _, batch in members]
             for (position, _), answer in zip(members, split_rows(outputs, sizes), strict=True):
                 answers[position] = answer

@@ -19,6 +19,8 @@ from predictor.errors import MethodNotAllowed, PayloadTooLarge, PredictorError, 
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.telemetry.logging import AccessEntry, AccessLog
+from predictor.telemetry.record import CURRENT, RequestRecord
+from predictor.telemetry.requests import RequestMeter
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +75,25 @@ class Application:
     """
 
     def __init__(
-        self, find: FindProtocol, fallback: AsgiApp, max_request_size: int, access_log: AccessLog | None
+        self,
+        find: FindProtocol,
+        fallback: AsgiApp,
+        max_request_size: int,
+        access_log: AccessLog | None,
+        meter: RequestMeter | None = None,
     ) -> None:
         """Answer with the protocol that `find(method, path)` names, else with `fallback`.
 
         Args:
             max_request_size: bytes of a body; more is refused with 413.
             access_log: where requests are noted, None for nowhere.
+            meter: what counts them, None for nothing.
         """
         self._find = find
         self._fallback = fallback
         self._max_request_size = max_request_size
         self._access_log = access_log
+        self._meter = meter
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,12 +101,14 @@ class Application:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        started = time.perf_counter()
+        record = RequestRecord()
+        CURRENT.set(record)
         request = _request(scope)
         exchange = _Exchange(scope, receive, send)
         status, reason = _CLIENT_CLOSED_REQUEST, ""
         try:
             protocol = self._find(request.method, request.path)
+            record.protocol = getattr(protocol, "label", "other")
             if protocol is None:
                 status = await self._delegate(scope, receive, send)
             else:
@@ -109,6 +120,8 @@ class Application:
             if not exchange.disconnected:
                 raise
         finally:
+            if self._meter is not None:
+                self._meter.finished(record, str(status), status)
             if self._access_log is not None and not _is_quiet(request, status):
                 client = scope.get("client") or ("", 0)
                 self._access_log.add(
@@ -116,7 +129,7 @@ class Application:
                         method=request.method,
                         path=request.path or "/",
                         status=status,
-                        seconds=time.perf_counter() - started,
+                        seconds=time.monotonic() - record.started,
                         request_id=request.request_id,
                         client=client[0],
                         reason=reason,

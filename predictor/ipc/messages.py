@@ -140,6 +140,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
         service_envelope: TorchServe's envelope for its own routes, "" for none.
         stateful: the handler keeps state between the requests of a sequence.
         extra_paths: folders whose packages the handler may import, after the model's own.
+        log_metrics: what the handler reports is logged in TorchServe's form.
         continuous: each batch is one request, which stays alive until its stopping criterion is met.
         niceness: added to the process's own; it then gives way to others.
         explain_timeout: seconds after which a worker that explains is ended, 0 for none.
@@ -164,6 +165,7 @@ class Load(msgspec.Struct, tag=True, array_like=True):
     niceness: int = 0
     explain_timeout: float = 0.0
     explain_max_rows: int = 0
+    log_metrics: bool = False
 
 
 class Batch(msgspec.Struct, tag=True, array_like=True):
@@ -212,11 +214,47 @@ class Chunk(msgspec.Struct, tag=True, array_like=True):
     result: InferenceResult
 
 
+class Timing(msgspec.Struct, array_like=True):
+    """When a worker began with a batch, and what it spent on it, in seconds.
+
+    Attributes:
+        started: `time.monotonic()`, which is the same clock in every process of a machine.
+    """
+
+    started: float
+    decode: float
+    inference: float
+    encode: float
+
+
+class Measured(msgspec.Struct, array_like=True):
+    """What a handler has told `context.metrics` under one name and labels since the last batch.
+
+    Attributes:
+        kind: counter, gauge or histogram.
+        unit: spelled out, as TorchServe does.
+        values: of a counter what is to be added, of a gauge the last value, of a histogram all of them.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    labels: list[tuple[str, str]]
+    values: list[float]
+
+
 class Results(msgspec.Struct, tag=True, array_like=True):
-    """Answers to a batch, in its order; None for a request that was skipped as cancelled."""
+    """Answers to a batch, in its order; None for a request that was skipped as cancelled.
+
+    Attributes:
+        timing: None where the worker did not work on the batch.
+        measured: what the handler has measured itself.
+    """
 
     batch_id: int
     results: list[InferenceResult | None]
+    timing: Timing | None = None
+    measured: list[Measured] = []
 
 
 class Progress(msgspec.Struct, tag=True, array_like=True):

@@ -17,6 +17,8 @@ from predictor.serving.registry import Registry
 class HealthProtocol:
     """Answers `GET /`, `/v2/health/live` and `/v2/health/ready`."""
 
+    label = "health"
+
     def __init__(self, registry: Registry) -> None:
         """Report on the models of `registry`."""
         self._registry = registry

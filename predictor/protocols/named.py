@@ -16,6 +16,8 @@ from predictor.serving.registry import Registry
 class NamedProtocol:
     """Answers `/predict`, `/predict/{model}`, `/health` and `/info`."""
 
+    label = "named"
+
     def __init__(self, registry: Registry, default_model: str = "") -> None:
         """Serve the models of `registry`; `default_model` answers where the path names none."""
         self._registry = registry

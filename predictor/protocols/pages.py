@@ -54,6 +54,8 @@ _NO_SWAGGER = (
 class PagesProtocol:
     """Answers the pages, their files, and what the page `/ui` asks about models."""
 
+    label = "pages"
+
     def __init__(self, registry: Registry) -> None:
         """Show the models of `registry`."""
         self._registry = registry

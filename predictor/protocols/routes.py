@@ -13,12 +13,21 @@ from predictor.protocols.v1 import V1Protocol
 from predictor.protocols.v2 import V2Protocol
 from predictor.serving.registry import Registry
 
-# Answered by KServe's own app until our routes for them exist.
-_KSERVE = ("/metrics",)
 
+def find_protocol(
+    registry: Registry,
+    default_model: str = "",
+    with_pages: bool = True,
+    metrics: HttpProtocol | None = None,
+) -> FindProtocol:
+    """Return the function that picks the protocol of a request.
 
-def find_protocol(registry: Registry, default_model: str = "", with_pages: bool = True) -> FindProtocol:
-    """Return the function that picks the protocol of a request, None meaning KServe's own app."""
+    Args:
+        registry: the models.
+        default_model: what `/predict` means.
+        with_pages: whether there are `/ui` and `/docs`.
+        metrics: what answers `/metrics`, None for nothing.
+    """
     torchserve = TorchServeProtocol(registry)
     v1 = V1Protocol(registry)
     v2 = V2Protocol(registry)
@@ -40,26 +49,28 @@ def find_protocol(registry: Registry, default_model: str = "", with_pages: bool 
             return named
         if with_pages and pages.claims(path):
             return pages
-        if any(path == prefix or path.startswith(prefix + "/") for prefix in _KSERVE):
-            return None
+        if metrics is not None and path == "/metrics":
+            return metrics
         return torchserve
 
     return find
 
 
-def find_by_role(registry: Registry, roles: Set[str]) -> FindProtocol:
+def find_by_role(registry: Registry, roles: Set[str], metrics: HttpProtocol | None = None) -> FindProtocol:
     """Return the function that picks the protocol on a port of its own.
 
     Args:
         registry: the models.
         roles: `management`, `metrics` or both.
+        metrics: what answers `/metrics`, None for nothing.
     """
     rest = TorchServeProtocol(Registry())
 
     def find(method: str, path: str) -> HttpProtocol | None:
         path = path.rstrip("/")
-        if "metrics" in roles and path == "/metrics":
-            return None
+        described = not path and method == "OPTIONS" and "management" not in roles
+        if metrics is not None and "metrics" in roles and (path == "/metrics" or described):
+            return metrics
         return rest
 
     return find

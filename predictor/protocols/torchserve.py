@@ -33,6 +33,8 @@ _NO_PHRASE = ""
 class TorchServeProtocol:
     """Answers TorchServe's inference port."""
 
+    label = "torchserve"
+
     def __init__(self, registry: Registry) -> None:
         """Serve the models of `registry`."""
         self._registry = registry

@@ -21,6 +21,8 @@ _VERBS = {"predict": Verb.PREDICT, "explain": Verb.EXPLAIN}
 class V1Protocol:
     """Answers `/v1/models...`."""
 
+    label = "v1"
+
     def __init__(self, registry: Registry) -> None:
         """Serve the models of `registry`."""
         self._registry = registry

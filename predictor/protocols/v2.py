@@ -25,6 +25,8 @@ _VERBS = {"infer": Verb.PREDICT, "explain": Verb.EXPLAIN}
 class V2Protocol:
     """Answers `/v2`, `/v2/models...` and `/v2/repository...`."""
 
+    label = "v2"
+
     def __init__(self, registry: Registry) -> None:
         """Serve the models of `registry`."""
         self._registry = registry

@@ -7,11 +7,12 @@ response. New requests join between two calls.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from predictor.errors import InvalidInput, PredictorError
 from predictor.handlers.context import RequestProcessor
-from predictor.ipc.messages import Batch, Cancel, Chunk, Envelope, InferenceResult, Results
+from predictor.ipc.messages import Batch, Cancel, Chunk, Envelope, InferenceResult, Results, Timing
 from predictor.runtime.envelopes import Decoded
 from predictor.runtime.parts import STREAM_HEADER, join_parts
 from predictor.runtime.service import Service, failure
@@ -20,12 +21,17 @@ from predictor.runtime.service import Service, failure
 class _Live:
     """A request between two calls of the handler."""
 
-    __slots__ = ("answers", "batch", "decoded")
+    __slots__ = ("answers", "batch", "decoded", "started")
 
     def __init__(self, batch: Batch, decoded: Decoded) -> None:
         self.batch = batch
         self.decoded = decoded
         self.answers: list[object] = []
+        self.started = time.monotonic()
+
+    def timing(self) -> Timing:
+        """Return what the request has taken until now, all of it counted as inference."""
+        return Timing(self.started, 0.0, time.monotonic() - self.started, 0.0)
 
 
 class ContinuousBatcher:
@@ -65,7 +71,7 @@ class ContinuousBatcher:
         try:
             answers, processors = self._service.call(requests, decoded, lambda position, part: None)
         except PredictorError as error:
-            failed = [Results(live.batch.id, [failure(error)]) for live in self._live]
+            failed = [Results(live.batch.id, [failure(error)], live.timing()) for live in self._live]
             self._live.clear()
             return list(failed)
         messages: list[Chunk | Results] = []
@@ -89,14 +95,15 @@ class ContinuousBatcher:
         try:
             done = self._is_done(position, answer)
         except Exception as error:  # noqa: BLE001 - the criterion is the handler's code
-            return Results(live.batch.id, [failure(self._service.translate(error, [request.request_id]))])
+            failed = failure(self._service.translate(error, [request.request_id]))
+            return Results(live.batch.id, [failed], live.timing())
         # TorchServe hands over what a request holds with the first call only.
         left = {name: value for name, value in live.decoded.headers.items() if not isinstance(value, dict)}
         live.decoded = Decoded([{}], left, live.decoded.single)
         if not done and not streams:
             return None
         result = self._service.result(request, live.decoded, [join_parts(live.answers)], processor)
-        return _message(live.batch.id, result, done or bool(result.error))
+        return _message(live, result, done or bool(result.error))
 
     def _is_done(self, position: int, answer: object) -> bool:
         """Ask the criterion of a request; handlers give a list, or a dict by position."""
@@ -108,8 +115,8 @@ class ContinuousBatcher:
         return criterion is None or bool(criterion(answer))
 
 
-def _message(batch_id: int, result: InferenceResult, done: bool) -> Chunk | Results:
+def _message(live: _Live, result: InferenceResult, done: bool) -> Chunk | Results:
     if done:
-        return Results(batch_id, [result])
+        return Results(live.batch.id, [result], live.timing())
     result.headers = [*result.headers, STREAM_HEADER]
-    return Chunk(batch_id, 0, result)
+    return Chunk(live.batch.id, 0, result)

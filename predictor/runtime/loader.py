@@ -86,8 +86,9 @@ def wrap_in_envelope(name: str, entry_point: EntryPoint) -> EntryPoint:
     return cast(EntryPoint, envelope.handle)
 
 
-def new_metrics(model_name: str) -> Any:
-    """Return the object that handlers know as `context.metrics`."""
+def new_metrics(model_name: str, log: bool = False) -> Any:
+    """Return the object that handlers know as `context.metrics`; with `log` every value is logged too."""
+    logging.getLogger("ts.metrics.caching_metric.values").disabled = not log
     module = importlib.import_module("ts.metrics.metrics_store")
     metrics = module.MetricsStore(model_name=model_name)
     metrics.initialize_cache()

@@ -17,6 +17,7 @@ from predictor.errors import (
 )
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.handlers.signature import SignatureHandler
+from predictor.handlers.stopwatch import Stage, Stopwatch
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo
 from predictor.runtime.cloudevents import STRUCTURED_TYPE
 from predictor.runtime.envelopes import Decoded, decode, encode
@@ -58,6 +59,7 @@ class Service:
         self.handler = handler
         self.context = context
         self.parts = PartSender()
+        self.stopwatch = context.stopwatch = Stopwatch()
         context.cl_socket = self.parts
         self._stateful = stateful
         self._bare_instances = bare_instances
@@ -115,6 +117,7 @@ class Service:
 
         They are decoded anew for each call, because a handler may have changed the rows it was given.
         """
+        self.stopwatch.enter(Stage.DECODE)
         decoded: list[tuple[int, Decoded]] = []
         for position in positions:
             item = self.decode_or_fail(requests[position])
@@ -168,6 +171,7 @@ class Service:
         if context.metrics is not None:
             context.metrics.set_request_ids(context.request_ids)
         entry_point = self._enveloped if torchserve else self.handler.entry_point
+        self.stopwatch.enter(Stage.INFERENCE)
         try:
             answers = entry_point(rows, context)
         except PredictorError:
@@ -175,6 +179,7 @@ class Service:
         except BaseException as error:
             raise self.translate(error, ids) from error
         finally:
+            self.stopwatch.enter(Stage.ENCODE)
             self.parts.end()
         if not isinstance(answers, list):
             raise InvalidOutput("Invalid model predict output")

@@ -37,11 +37,13 @@ from predictor.ipc.messages import (
     LoadFailed,
     Progress,
     Results,
+    Timing,
     ToWorker,
 )
 from predictor.runtime.continuous import ContinuousBatcher
 from predictor.runtime.device import choose_device, describe_device
 from predictor.runtime.loader import HandlerError, load_handler, new_metrics, wrap_in_envelope
+from predictor.runtime.reporting import reported
 from predictor.runtime.service import Service
 from predictor.telemetry.logging import configure_worker_logging
 
@@ -124,6 +126,8 @@ class Worker:
                 self._answer(self._batches.popleft())
             elif self._continuous:
                 for answer in self._continuous.step():
+                    if isinstance(answer, Results):
+                        answer.measured = reported(self._service.context.metrics)
                     self._channel.send(answer)
             elif self._stopping:
                 return
@@ -156,6 +160,8 @@ class Worker:
         self._cancelled = {number: where for number, where in self._cancelled.items() if number > batch.id}
         wanted = [position for position in range(len(batch.requests)) if position not in gone]
         results: list[InferenceResult | None] = [None] * len(batch.requests)
+        started = time.monotonic()
+        self._service.stopwatch.restart()
         if wanted:
 
             def send_part(index: int, part: InferenceResult) -> None:
@@ -168,7 +174,8 @@ class Worker:
             answers = self._service.run(requests, send_part, progress)
             for position, answer in zip(wanted, answers, strict=True):
                 results[position] = answer
-        self._channel.send(Results(batch.id, results))
+        timing = Timing(started, *self._service.stopwatch.read()) if wanted else None
+        self._channel.send(Results(batch.id, results, timing, reported(self._service.context.metrics)))
 
 
 def load_service(load: Load) -> tuple[Service, str]:
@@ -198,7 +205,7 @@ def load_service(load: Load) -> tuple[Service, str]:
     )
     context.explain_timeout = load.explain_timeout
     context.explain_max_rows = load.explain_max_rows
-    context.metrics = new_metrics(load.model_name)
+    context.metrics = new_metrics(load.model_name, load.log_metrics)
     described = manifest.get("model", {})
     handler = load_handler(str(described.get("handler", "")), context)
     envelope = load.service_envelope or str(described.get("envelope") or "")

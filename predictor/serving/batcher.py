@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import time
 
 from predictor.errors import (
     DeadlineExceeded,
@@ -53,6 +54,8 @@ class Batcher:
         )
         self._scheduled = False
         self._delay_timer: asyncio.TimerHandle | None = None
+        # Clock since which a free worker waits for a batch to fill.
+        self._filling_since = 0.0
         self._seconds_per_job = 0.0
 
     @property
@@ -214,17 +217,22 @@ class Batcher:
         size = 1 if self._policy.continuous else self._policy.batch_size
         delay = 0.0 if self._policy.continuous else self._policy.max_batch_delay
         ready_at = self._queue.ready_at(size, delay, worker.number)
+        if ready_at is None:
+            self._filling_since = 0.0
         if ready_at is None or (worker.inflight and self._queue.next_size(size, worker.number) < size):
             return len(self._queue) > 0
         loop = asyncio.get_running_loop()
         if ready_at > loop.time():
+            self._filling_since = self._filling_since or time.monotonic()
             self._delay_timer = self._delay_timer or loop.call_at(ready_at, self._dispatch)
             return True
         jobs = self._queue.take(size, worker.number)
         for job in jobs:
             job.state = JobState.SENT
         try:
-            worker.send(SentBatch(next(self._ids), jobs, self._policy.response_timeout, loop.time()))
+            batch = SentBatch(next(self._ids), jobs, self._policy.response_timeout, loop.time())
+            batch.filling_since, self._filling_since = self._filling_since, 0.0
+            worker.send(batch)
             if self._turns is not None:
                 self._turns.taken()
         except FrameError as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import AsyncIterator
 
 from predictor.errors import PredictorError, Unavailable
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, Verb
+from predictor.telemetry.record import CURRENT, RequestRecord
 
 # Bytes of a streamed answer that may wait for a slow client.
 _MAX_UNREAD = 16 * 1024 * 1024
@@ -34,7 +36,9 @@ class Job:
         stream: the parts after the first: results, then None for the end, or the error that ended it;
             None when the answer is not streamed.
         arrived: loop time at which the job was made, in seconds.
+        submitted: the same by `time.monotonic`, which is finer than the loop's milliseconds.
         deaths: workers that died while they ran it.
+        record: what metrics know of the request, None where nobody counts it.
         deadline_timer: set while the request's own time limit runs.
     """
 
@@ -45,9 +49,11 @@ class Job:
         "deaths",
         "future",
         "group",
+        "record",
         "request",
         "state",
         "stream",
+        "submitted",
     )
 
     def __init__(self, request: InferenceRequest, loop: asyncio.AbstractEventLoop) -> None:
@@ -56,6 +62,8 @@ class Job:
         self.group: Group = (request.verb, request.envelope)
         self.future: asyncio.Future[InferenceResult] = loop.create_future()
         self.arrived = loop.time()
+        self.submitted = time.monotonic()
+        self.record: RequestRecord | None = CURRENT.get()
         self.deaths = 0
         self.state = JobState.QUEUED
         self.stream: asyncio.Queue[InferenceResult | PredictorError | None] | None = None

@@ -8,6 +8,7 @@ from predictor.errors import PredictorError
 from predictor.ipc.messages import InferenceRequest, Results, Verb
 from predictor.serving.batcher import Batcher
 from predictor.serving.job import Job
+from predictor.serving.meter import ModelMeter
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.turns import ExplanationTurns, PredictionTurns, Sharing
 from predictor.serving.worker import SentBatch, WorkerProcess
@@ -57,12 +58,15 @@ class Lanes:
         policy: ServingPolicy,
         workers: list[WorkerProcess],
         own: list[WorkerProcess] | None = None,
+        meter: ModelMeter | None = None,
     ) -> None:
         """Queue the requests of model `name` before `workers`.
 
         Args:
             own: workers that only explain; None lets both lanes share `workers`.
+            meter: what measures the answers, None for nothing.
         """
+        self._meter = meter
         self._workers = workers
         self._own = own
         self._sharing: Sharing | None = None
@@ -114,6 +118,8 @@ class Lanes:
 
     def answered(self, batch: SentBatch, message: Results) -> None:
         """Hand the answers of a batch to their requests."""
+        if self._meter is not None:
+            self._meter.answered(batch, message)
         if self._sharing is not None:
             self._sharing.done(batch)
         self._lane(batch.jobs[0].request).answered(batch, message)

@@ -12,9 +12,12 @@ from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo,
 from predictor.serving.explaining import ExplanationWorkers
 from predictor.serving.job import Job
 from predictor.serving.lanes import Lanes, has_one_lane
+from predictor.serving.meter import ModelMeter
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions, WorkerPool
 from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.telemetry.record import CURRENT
+from predictor.telemetry.torchserve import MetricLog
 
 
 class ModelState(enum.Enum):
@@ -37,6 +40,7 @@ class ServedModel:
     Attributes:
         archive: the unpacked model.
         policy: its limits and times.
+        meter: what its answers are measured by.
     """
 
     def __init__(self, archive: ModelArchive, policy: ServingPolicy, options: WorkerOptions) -> None:
@@ -44,11 +48,12 @@ class ServedModel:
         self.archive = archive
         self.policy = policy
         self.options = options
+        self.meter = ModelMeter(archive.name, MetricLog() if options.log_metrics else None)
         self._pool = WorkerPool(archive, policy, options, self)
         own = policy.explain_workers and not has_one_lane(policy)
         self._explaining = ExplanationWorkers(archive, policy, options) if own else None
         explaining = self._explaining.pool.workers if self._explaining else None
-        self._lanes = Lanes(archive.name, policy, self._pool.workers, explaining)
+        self._lanes = Lanes(archive.name, policy, self._pool.workers, explaining, self.meter)
         if self._explaining:
             self._explaining.lanes = self._lanes
         self._stopping = False
@@ -89,6 +94,11 @@ class ServedModel:
     def explanation_workers(self) -> list[WorkerProcess]:
         """The workers that only explain; empty where explanations share the others."""
         return self._explaining.pool.workers if self._explaining else []
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were started in the place of dead ones."""
+        return self._pool.restarts + (self._explaining.pool.restarts if self._explaining else 0)
 
     @property
     def state(self) -> ModelState:
@@ -204,6 +214,9 @@ class ServedModel:
             ModelNotReady: there is no worker, and none is being started.
             ShuttingDown: the model is being stopped.
         """
+        record = CURRENT.get()
+        if record is not None:
+            record.verb = request.verb.value
         if self._stopping:
             raise ShuttingDown(f"model '{self.name}' is being stopped", self.name)
         if self._explaining and request.verb is Verb.EXPLAIN:

@@ -36,6 +36,7 @@ class WorkerOptions:
         stop_grace: seconds a worker may take to finish what it holds when it is stopped.
         requirements: folder below which the requirements.txt of archives are installed; None leaves
             them alone.
+        log_metrics: what is measured is logged in TorchServe's form.
     """
 
     decode_input: bool = True
@@ -44,6 +45,7 @@ class WorkerOptions:
     service_envelope: str = ""
     stop_grace: float = 30.0
     requirements: Path | None = None
+    log_metrics: bool = False
 
 
 class PoolOwner(Protocol):
@@ -70,6 +72,7 @@ class WorkerPool:
         info: what the model says of itself; empty until a worker has loaded it.
         device: where it runs, for people.
         failure: why the last attempt to load it failed, "" once one has succeeded.
+        restarts: workers that were started in the place of dead ones.
         exhausted: no worker could be kept alive for `max_retry_timeout`, and none is left.
         extra_paths: folders of the packages that were installed for the model.
     """
@@ -92,6 +95,7 @@ class WorkerPool:
         self.device = ""
         self.failure = ""
         self.exhausted = False
+        self.restarts = 0
         self._archive = archive
         self._policy = policy
         self._options = options
@@ -257,6 +261,7 @@ class WorkerPool:
             niceness=self._policy.niceness,
             explain_timeout=self._policy.explain_timeout or self._policy.response_timeout,
             explain_max_rows=self._policy.explain_max_rows,
+            log_metrics=options.log_metrics,
         )
 
     def _end_row_of_deaths(self, worker: WorkerProcess) -> None:
@@ -290,6 +295,7 @@ class WorkerPool:
         finally:
             # From here on the worker counts as one of `workers`, which it joins before anything is awaited.
             self._due -= 1
+        self.restarts += 1
         await self._start_worker()
 
     def _give_up(self) -> None:

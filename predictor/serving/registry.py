@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from predictor.errors import ModelNotFound, ModelVersionNotFound
 from predictor.serving.model import ServedModel
+from predictor.telemetry.record import CURRENT
 
 
 class Registry:
@@ -31,6 +32,8 @@ class Registry:
         """
         versions = self._versions.setdefault(model.name, {})
         replaced = versions.get(model.version)
+        if replaced is not None:
+            model.meter.go_on_from(replaced.meter)
         versions[model.version] = model
         if default or model.name not in self._defaults:
             self._defaults[model.name] = model.version
@@ -59,11 +62,13 @@ class Registry:
         versions = self._versions.get(name) or self._versions.get(self._aliases.get(name, ""))
         if not versions:
             raise ModelNotFound(name, self.names())
-        if version is None:
-            return versions[self._defaults[next(iter(versions.values())).name]]
-        model = versions.get(version)
+        wanted = self._defaults[next(iter(versions.values())).name] if version is None else version
+        model = versions.get(wanted)
         if model is None:
-            raise ModelVersionNotFound(name, version)
+            raise ModelVersionNotFound(name, wanted)
+        record = CURRENT.get()
+        if record is not None:
+            record.found(model.name, model.version, version)
         return model
 
     def names(self) -> list[str]:

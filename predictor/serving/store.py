@@ -68,6 +68,7 @@ class ModelStore:
             service_envelope=settings.service_envelope,
             stop_grace=settings.grace_period,
             requirements=scratch if settings.install_py_dep_per_model else None,
+            log_metrics=settings.metrics_mode != "prometheus",
         )
         self._count = 1
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from typing import Protocol, cast
@@ -68,10 +69,13 @@ class SentBatch:
         jobs: in their order.
         timeout: seconds that it may take for them; 0 means what the worker was started with.
         sent_at: loop time, in seconds.
+        taken_at: when they left the queue, by `time.monotonic`, which workers measure with; the loop's own
+            time counts in milliseconds.
+        filling_since: since when, by that clock, a free worker had waited for more of them; 0 if none had.
         shared: how many of their bodies lie in the worker's arena.
     """
 
-    __slots__ = ("id", "jobs", "sent_at", "shared", "timeout")
+    __slots__ = ("filling_since", "id", "jobs", "sent_at", "shared", "taken_at", "timeout")
 
     def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
         """Remember that `jobs` travel as batch `batch_id`."""
@@ -79,6 +83,8 @@ class SentBatch:
         self.jobs = jobs
         self.timeout = timeout
         self.sent_at = sent_at
+        self.taken_at = time.monotonic()
+        self.filling_since = 0.0
         self.shared = 0
 
 

@@ -94,11 +94,11 @@ def test_wrong_values_are_dropped_and_logged(metrics, caplog):
 
 
 def test_the_log_line_is_torchserves(metrics, caplog):
-    with caplog.at_level(logging.INFO, "ts.metrics.caching_metric"):
+    with caplog.at_level(logging.INFO, "ts.metrics.caching_metric.values"):
         metrics.add_counter("calls", 1, 1, [Dimension("a", "b")])
     head, tail = caplog.messages[0].split("hostname:")
-    assert head == "[METRICS]calls.Count:1|#a:b,ModelName:m,Level:Model|#type:COUNTER|#"
-    assert tail.endswith(",second")
+    assert head == "calls.Count:1|#a:b,ModelName:m,Level:Model|#"
+    assert ",requestID:second,timestamp:" in tail
 
 
 def test_labels_without_end_do_not_fill_the_memory(metrics, caplog, monkeypatch):

@@ -17,7 +17,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from predictor.oip import inference_pb2
 from predictor.protocols.grpc.inference import SERVICE, InferenceService
+from predictor.protocols.grpc.observed import ObservedHandler
 from predictor.serving.registry import Registry
+from predictor.telemetry.requests import RequestMeter
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class GrpcServer:
         max_response_size: int,
         tls: Tls | None = None,
         services: Sequence[tuple[str, Any]] = (),
+        meter: RequestMeter | None = None,
     ) -> None:
         """Prepare to serve the models of `registry`; nothing listens before `start`.
 
@@ -84,6 +87,7 @@ class GrpcServer:
             max_response_size: bytes of an answer.
             tls: None speaks plain HTTP/2 (h2c).
             services: further services: full name, and generic handler.
+            meter: what counts calls, None for nothing; those of health and reflection are not counted.
         """
         self._registry = registry
         self._host = host
@@ -91,6 +95,7 @@ class GrpcServer:
         self._limits = (max_request_size, max_response_size)
         self._tls = tls
         self._services = services
+        self._meter = meter
         self._server: Any = None
         self._health: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -111,8 +116,9 @@ class GrpcServer:
             ]
         )
         names = [SERVICE, *(name for name, _ in self._services)]
+        v2 = (SERVICE, InferenceService(self._registry).handler())
         self._server.add_generic_rpc_handlers(
-            (InferenceService(self._registry).handler(), *(handler for _, handler in self._services))
+            tuple(self._observed(name, handler) for name, handler in (v2, *self._services))
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -138,6 +144,12 @@ class GrpcServer:
             await self._health.enter_graceful_shutdown()
         if self._server is not None:
             await self._server.stop(grace)
+
+    def _observed(self, name: str, handler: Any) -> Any:
+        if self._meter is None:
+            return handler
+        protocol = "grpc-v2" if name.endswith("GRPCInferenceService") else "grpc-torchserve"
+        return ObservedHandler(handler, protocol, self._meter)
 
     def _listen(self) -> int:
         host = f"[{self._host}]" if ":" in self._host else self._host

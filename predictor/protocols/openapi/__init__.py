@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from predictor.protocols.openapi.models import model_api
-from predictor.protocols.openapi.server import inference_api
+from predictor.protocols.openapi.server import inference_api, metrics_api
 
-__all__ = ["inference_api", "model_api"]
+__all__ = ["inference_api", "metrics_api", "model_api"]

@@ -54,6 +54,13 @@ _INFO = obj(
 )
 
 
+def metrics_api() -> Json:
+    """Return the document of the port that serves metrics alone."""
+    return document(
+        "PyTorch predictor: metrics", __version__, {"/metrics": inference_api()["paths"]["/metrics"]}
+    )
+
+
 def inference_api() -> Json:
     """Return the document of everything that is served on the HTTP port."""
     return document(

@@ -13,6 +13,8 @@ from ts.metrics.metric_abstract import MetricAbstract
 from ts.metrics.metric_type_enum import MetricTypes
 
 logger = logging.getLogger(__name__)
+# The server switches it on when it is told to log metrics (metrics_mode).
+values_logger = logging.getLogger(f"{__name__}.values")
 
 Sink = Callable[["CachingMetric", dict[str, Any], float], None]
 
@@ -47,7 +49,7 @@ class CachingMetric(MetricAbstract):
             return
         if self._sink is not None:
             self._sink(self, labels, value)
-        if logger.isEnabledFor(logging.INFO):
+        if values_logger.isEnabledFor(logging.INFO):
             self._log(value, labels, request_id)
 
     def update(self, value: float, request_id: str | None = "", dimensions: Sequence[Dimension] = ()) -> None:
@@ -67,14 +69,13 @@ class CachingMetric(MetricAbstract):
 
     def _log(self, value: float, labels: dict[str, Any], request_id: str | None) -> None:
         dimensions = ",".join(f"{name}:{label}" for name, label in labels.items())
-        logger.info(
-            "[METRICS]%s.%s:%s|#%s|#type:%s|#hostname:%s,%d%s",
+        values_logger.info(
+            "%s.%s:%s|#%s|#hostname:%s%s,timestamp:%d",
             self.metric_name,
             self.unit,
             value,
             dimensions,
-            self.metric_type.name,
             socket.gethostname(),
+            f",requestID:{request_id}" if request_id else "",
             time.time(),
-            f",{request_id}" if request_id else "",
         )

@@ -73,6 +73,11 @@ class MetricsStore(MetricCacheAbstract):
         known[metric_name] = CachingMetric(metric_name, unit, dimension_names, metric_type, self._take)
         return known[metric_name]
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `drain` would return anything, or has something to complain about."""
+        return bool(self._series or self._dropped)
+
     def drain(self) -> list[dict[str, Any]]:
         """Return what came since the last call, and forget it.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from predictor.handlers.stopwatch import Stage, enter
 from ts.context import Context
 from ts.handler_utils import model_files
 from ts.handler_utils.timer import timed
@@ -141,10 +142,14 @@ class BaseHandler(abc.ABC):  # noqa: B024 - handlers derive from it and ABC in e
             return self._infer_with_profiler(data=data)[0]
         if self._is_describe():
             return [self.describe_handle()]
+        enter(self.context, Stage.DECODE)
         prepared = self.preprocess(data)
+        enter(self.context, Stage.INFERENCE)
         if self._is_explain():
             return self.explain_handle(prepared, data)
-        return self.postprocess(self.inference(prepared))
+        output = self.inference(prepared)
+        enter(self.context, Stage.ENCODE)
+        return self.postprocess(output)
 
     def explain_handle(self, data_preprocess: Any, raw_data: Any) -> Any:
         """Call `get_insights(preprocessed batch, first request's payload, first request's target)`.
