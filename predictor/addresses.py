@@ -1,4 +1,4 @@
-"""Where to listen, as TorchServe writes it: `http://host:port`, `https://host:port`, `unix:/path`."""
+"""Addresses in settings, as TorchServe writes them: where to listen, and which URLs models may have."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ def parse_address(text: str, key: str = "inference_address") -> Address:
     if number > _MAX_PORT:
         raise ValueError(f"port {port} is above {_MAX_PORT}")
     return Address(host.strip("[]"), number, tls)
+
+
+def parse_allowed_urls(text: str) -> tuple[re.Pattern[str], ...]:
+    """Read regular expressions separated by commas.
+
+    Raises:
+        ValueError: one is not a regular expression.
+    """
+    try:
+        return tuple(re.compile(part.strip(), re.IGNORECASE) for part in text.split(",") if part.strip())
+    except re.error as error:
+        raise ValueError(f"{error.pattern!r} is not a regular expression: {error}") from error
 
 
 def _host(name: str) -> str:

@@ -21,6 +21,7 @@ from kserve.model_server import app as kserve_app
 from prometheus_client import REGISTRY
 
 from predictor import __version__
+from predictor.addresses import parse_allowed_urls
 from predictor.configuration import Configuration
 from predictor.http.application import Application
 from predictor.ipc.allocator import keep_freed_blocks
@@ -38,10 +39,14 @@ from predictor.listeners import (
 from predictor.metrics import Metrics
 from predictor.model import TorchModel
 from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
+from predictor.protocols.management import ManagementProtocol
+from predictor.protocols.managing import ModelManagement
 from predictor.protocols.metrics import MetricsProtocol
 from predictor.protocols.routes import find_by_role, find_protocol
+from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Reloader
+from predictor.serving.sources import Sources
 from predictor.serving.store import ModelStore
 from predictor.settings import Settings
 from predictor.startup import describe_start
@@ -86,7 +91,9 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         )
         self.settings = settings
         self.registry = registry
-        self._reloader = Reloader(registry, store)
+        self._manager = _manager(settings, store, registry)
+        self._manager.changed.append(self._register_models)
+        self._reloader = Reloader(self._manager, store)
         self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
         self._listeners = listeners
@@ -104,10 +111,19 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         """Return what answers on a listener."""
         settings = self.settings
         metrics = MetricsProtocol(self.metrics.text) if settings.enable_metrics_api else None
-        if Role.MAIN in listener.roles:
-            find = find_protocol(self.registry, settings.default_model, settings.pages, metrics)
+        is_main = Role.MAIN in listener.roles
+        operations = ModelManagement(self._manager, settings.enable_model_api)
+        management: ManagementProtocol | None = None
+        if Role.MANAGEMENT in listener.roles or (is_main and settings.enable_model_api):
+            # On a port of its own TorchServe's clients scale models even where they may not add any.
+            management = ManagementProtocol(operations, may_scale=not is_main)
+        if is_main:
+            manager = self._manager if settings.enable_model_api else None
+            find = find_protocol(
+                self.registry, settings.default_model, settings.pages, metrics, management, manager
+            )
         else:
-            find = find_by_role(self.registry, {role.value for role in listener.roles}, metrics)
+            find = find_by_role(self.registry, {role.value for role in listener.roles}, metrics, management)
         return Application(
             find, kserve_app, settings.max_request_size, self._access_log, self.metrics.requests
         )
@@ -176,6 +192,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
                 max_response_size=settings.max_response_size,
                 tls=_tls(settings),
                 meter=self.metrics.requests,
+                manager=self._manager if settings.enable_model_api else None,
             )
             await server.start()
         except GrpcError as error:
@@ -220,7 +237,6 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
                 self._reload_asked = False
                 logger.info("SIGHUP: reading the model store again")
                 await self._reloader.run()
-                self._register_models()
         finally:
             self._reloading = None
 
@@ -252,6 +268,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             self._grpc.close(self.settings.grace_period)
         deadline = asyncio.get_running_loop().time() + self.settings.grace_period
         await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
+        await self._manager.close()
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
         await self.metrics.stop()
         if self._grpc is not None:
@@ -332,6 +349,12 @@ def _leave_histograms_to_us() -> None:
         kserve_metrics.POST_HIST_TIME,
     ):
         REGISTRY.unregister(histogram)
+
+
+def _manager(settings: Settings, store: ModelStore, registry: Registry) -> ModelManager:
+    allowed = parse_allowed_urls(settings.allowed_urls)
+    sources = Sources(store.folder, store.scratch, allowed, settings.max_archive_size)
+    return ModelManager(registry, store, sources, settings.unregister_model_timeout)
 
 
 def _tls(settings: Settings) -> Tls | None:

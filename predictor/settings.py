@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from predictor.addresses import parse_address
+from predictor.addresses import parse_address, parse_allowed_urls
 
 ENV_PREFIX = "PREDICTOR_"
 
@@ -108,6 +108,20 @@ class Settings(BaseSettings):
     )
 
     enable_model_api: bool = setting(False, "Management", "Let clients add, remove, load and unload models.")
+    allowed_urls: str = setting(
+        "file://.*|http(s)?://.*",
+        "Management",
+        "What a model's URL or path outside the store must match: regular expressions, by commas.",
+    )
+    max_archive_size: int = setting(
+        16 << 30, "Management", "Bytes of an archive that is downloaded, at most.", ge=1
+    )
+    unregister_model_timeout: float = setting(
+        120, "Management", "Seconds that accepted requests may take when their model is removed.", ge=0
+    )
+    default_service_handler: str = setting(
+        "", "Models", "Handler of archives that name none: a module of theirs, or a built-in one."
+    )
 
     explain_workers: int = setting(
         0,
@@ -170,6 +184,13 @@ class Settings(BaseSettings):
         if text.strip():
             parse_address(text, str(info.field_name))
         return text.strip()
+
+    @field_validator("allowed_urls")
+    @classmethod
+    def _check_patterns(cls, text: str) -> str:
+        """Refuse what is no regular expression."""
+        parse_allowed_urls(text)
+        return text
 
     @classmethod
     def settings_customise_sources(

@@ -6,11 +6,13 @@ from collections.abc import Set
 
 from predictor.http.application import FindProtocol, HttpProtocol
 from predictor.protocols.health import HealthProtocol
+from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.named import NamedProtocol
 from predictor.protocols.pages import PagesProtocol
 from predictor.protocols.torchserve import TorchServeProtocol
 from predictor.protocols.v1 import V1Protocol
 from predictor.protocols.v2 import V2Protocol
+from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 
 
@@ -19,6 +21,8 @@ def find_protocol(
     default_model: str = "",
     with_pages: bool = True,
     metrics: HttpProtocol | None = None,
+    management: ManagementProtocol | None = None,
+    manager: ModelManager | None = None,
 ) -> FindProtocol:
     """Return the function that picks the protocol of a request.
 
@@ -27,10 +31,12 @@ def find_protocol(
         default_model: what `/predict` means.
         with_pages: whether there are `/ui` and `/docs`.
         metrics: what answers `/metrics`, None for nothing.
+        management: answers `/models...`; None leaves it to a port of its own, or to nobody.
+        manager: loads and unloads models for V2's clients; None where they may not ask for that.
     """
     torchserve = TorchServeProtocol(registry)
     v1 = V1Protocol(registry)
-    v2 = V2Protocol(registry)
+    v2 = V2Protocol(registry, manager)
     named = NamedProtocol(registry, default_model)
     health = HealthProtocol(registry)
     pages = PagesProtocol(registry)
@@ -51,19 +57,27 @@ def find_protocol(
             return pages
         if metrics is not None and path == "/metrics":
             return metrics
-        return torchserve
+        is_managed = path == "/models" or (path.startswith("/models/") and not path.endswith("/invoke"))
+        return management if management is not None and is_managed else torchserve
 
     return find
 
 
-def find_by_role(registry: Registry, roles: Set[str], metrics: HttpProtocol | None = None) -> FindProtocol:
+def find_by_role(
+    registry: Registry,
+    roles: Set[str],
+    metrics: HttpProtocol | None = None,
+    management: ManagementProtocol | None = None,
+) -> FindProtocol:
     """Return the function that picks the protocol on a port of its own.
 
     Args:
         registry: the models.
         roles: `management`, `metrics` or both.
         metrics: what answers `/metrics`, None for nothing.
+        management: answers TorchServe's management port; needed where that is one of the roles.
     """
+    v1 = V1Protocol(registry)
     rest = TorchServeProtocol(Registry())
 
     def find(method: str, path: str) -> HttpProtocol | None:
@@ -71,6 +85,9 @@ def find_by_role(registry: Registry, roles: Set[str], metrics: HttpProtocol | No
         described = not path and method == "OPTIONS" and "management" not in roles
         if metrics is not None and "metrics" in roles and (path == "/metrics" or described):
             return metrics
-        return rest
+        if management is None or "management" not in roles:
+            return rest
+        is_status = method == "GET" and path.startswith("/v1/models/") and ":" not in path
+        return v1 if is_status else management
 
     return find

@@ -6,22 +6,19 @@ purpose is listed in `docs/torchserve.md`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 from predictor.errors import (
     InvalidInput,
     MethodNotAllowed,
-    PayloadTooLarge,
     PredictorError,
     ResourceNotFound,
-    Unavailable,
 )
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.protocols import openapi
-from predictor.protocols.requests import inference_request, retry_headers
+from predictor.protocols.pretty import pretty_json, render_error
+from predictor.protocols.requests import inference_request
 from predictor.serving.job import Job
 from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry
@@ -61,16 +58,8 @@ class TorchServeProtocol:
         raise ResourceNotFound
 
     def render_error(self, error: PredictorError) -> HttpResponse:
-        """Return TorchServe's error body; a 413 has none."""
-        if isinstance(error, PayloadTooLarge):
-            return HttpResponse(413, close=True, bare=True)
-        status = error.torchserve_status or error.status
-        body = {"code": status, "type": error.torchserve_type, "message": error.torchserve_message}
-        response = pretty_json(body, status)
-        response.close = True
-        if isinstance(error, Unavailable):
-            response.headers += retry_headers(error)
-        return response
+        """Return TorchServe's error body."""
+        return render_error(error)
 
     def _root(self, request: HttpRequest) -> HttpResponse:
         if request.method != "OPTIONS":
@@ -107,12 +96,6 @@ class TorchServeProtocol:
         if len(names) != 1:
             raise InvalidInput("Parameter model_name is required.")
         return names[0]
-
-
-def pretty_json(value: Any, status: int = 200) -> HttpResponse:
-    """Return `value` as the front end of TorchServe writes JSON."""
-    body = json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
-    return HttpResponse(status, body, [("content-type", "application/json")])
 
 
 async def _answer(model: ServedModel, message: InferenceRequest) -> HttpResponse:

@@ -16,6 +16,7 @@ from predictor.http.messages import HttpRequest, HttpResponse, json_response
 from predictor.ipc.messages import Envelope, Verb
 from predictor.protocols import inference, kserve
 from predictor.protocols.requests import inference_request
+from predictor.serving.manager import ModelManager
 from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry
 
@@ -27,9 +28,10 @@ class V2Protocol:
 
     label = "v2"
 
-    def __init__(self, registry: Registry) -> None:
-        """Serve the models of `registry`."""
+    def __init__(self, registry: Registry, manager: ModelManager | None = None) -> None:
+        """Serve the models of `registry`; clients may load and unload them where there is a `manager`."""
         self._registry = registry
+        self._manager = manager
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
@@ -38,7 +40,7 @@ class V2Protocol:
             kserve.require_method(request, "GET", "HEAD")
             return _json(inference.server_metadata(__version__))
         if segments[0] == "repository":
-            return self._repository(request, segments[1:])
+            return await self._repository(request, segments[1:])
         if segments[0] != "models":
             raise ResourceNotFound(f"No such path: {request.path}")
         if len(segments) == 1:
@@ -75,15 +77,25 @@ class V2Protocol:
         result = await model.infer(message)
         return HttpResponse(result.status, result.body, list(result.headers), result.phrase or None)
 
-    def _repository(self, request: HttpRequest, rest: list[str]) -> HttpResponse:
-        """Answer what follows `/v2/repository`: the index, and the refusal to change it."""
+    async def _repository(self, request: HttpRequest, rest: list[str]) -> HttpResponse:
+        """Answer what follows `/v2/repository`: the index, and what changes it."""
         if rest == ["index"]:
             kserve.require_method(request, "GET", "HEAD", "POST")
             return _json(inference.repository_index(self._registry, _only_ready(request.body)))
         if len(rest) == 3 and rest[0] == "models" and rest[2] in ("load", "unload"):
             kserve.require_method(request, "POST")
-            raise kserve.ControlDisabled(rest[2])
+            return _json(await self._control(rest[2], rest[1]))
         raise ResourceNotFound(f"No such path: {request.path}")
+
+    async def _control(self, action: str, name: str) -> dict[str, Any]:
+        """Load or unload a model, where that is allowed."""
+        if self._manager is None:
+            raise kserve.ControlDisabled(action)
+        if action == "load":
+            await self._manager.load(name)
+        else:
+            await self._manager.unload(name)
+        return {"name": name, action: True}
 
 
 def _only_ready(body: bytes) -> bool:

@@ -73,6 +73,8 @@ def decode(
     Raises:
         InvalidInput: the body does not fit the protocol; the message names the field.
     """
+    if request.verb is Verb.DESCRIBE:
+        return Decoded([{}], request_headers(request, {}))
     if request.envelope is Envelope.V1:
         return _decode_v1(request, signature, bare_instances)
     if request.envelope is Envelope.NAMED:

@@ -18,7 +18,7 @@ from predictor.errors import (
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.handlers.signature import SignatureHandler
 from predictor.handlers.stopwatch import Stage, Stopwatch
-from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo
+from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo, Verb
 from predictor.runtime.cloudevents import STRUCTURED_TYPE
 from predictor.runtime.envelopes import Decoded, decode, encode
 from predictor.runtime.loader import EntryPoint, LoadedHandler
@@ -170,7 +170,8 @@ class Service:
         self.parts.begin(owners, ids, send_part if torchserve else None)
         if context.metrics is not None:
             context.metrics.set_request_ids(context.request_ids)
-        entry_point = self._enveloped if torchserve else self.handler.entry_point
+        enveloped = torchserve and requests[decoded[0][0]].verb is not Verb.DESCRIBE
+        entry_point = self._enveloped if enveloped else self.handler.entry_point
         self.stopwatch.enter(Stage.INFERENCE)
         try:
             answers = entry_point(rows, context)

@@ -28,7 +28,7 @@ async def install_requirements(archive: ModelArchive, scratch: Path) -> Path | N
     requirements = archive.directory / (name or "requirements.txt")
     if not requirements.is_file():
         return None
-    target = scratch / f"requirements-{archive.name}-{archive.version}".replace("/", "_")
+    target = requirements_folder(archive, scratch)
     command = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -47,3 +47,14 @@ async def install_requirements(archive: ModelArchive, scratch: Path) -> Path | N
         last = output.decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
         raise DependencyError(f"pip could not install {requirements.name}: {' / '.join(last)}")
     return target
+
+
+def requirements_folder(archive: ModelArchive, scratch: Path) -> Path:
+    """Return the folder for the packages of one model: beside what it was unpacked into, named after it.
+
+    A model in a folder of its own has nothing unpacked; its path tells it from others.
+    """
+    directory = archive.directory.resolve()
+    own = directory.relative_to(scratch.resolve()).parts[0] if scratch.resolve() in directory.parents else ""
+    name = own or f"{archive.name}-{archive.version}".replace("/", "_")
+    return scratch / f"requirements-{name}"

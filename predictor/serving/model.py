@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 from collections.abc import AsyncIterator
 
@@ -18,6 +19,9 @@ from predictor.serving.pool import WorkerOptions, WorkerPool
 from predictor.serving.worker import SentBatch, WorkerProcess
 from predictor.telemetry.record import CURRENT
 from predictor.telemetry.torchserve import MetricLog
+
+# Seconds between two looks at whether accepted requests are answered.
+_LOOK_AGAIN = 0.02
 
 
 class ModelState(enum.Enum):
@@ -41,6 +45,8 @@ class ServedModel:
         archive: the unpacked model.
         policy: its limits and times.
         meter: what its answers are measured by.
+        url: where it came from, as its client or the configuration named it.
+        at_startup: whether the server began with it.
     """
 
     def __init__(self, archive: ModelArchive, policy: ServingPolicy, options: WorkerOptions) -> None:
@@ -49,6 +55,8 @@ class ServedModel:
         self.policy = policy
         self.options = options
         self.meter = ModelMeter(archive.name, MetricLog() if options.log_metrics else None)
+        self.url = archive.source.name
+        self.at_startup = False
         self._pool = WorkerPool(archive, policy, options, self)
         own = policy.explain_workers and not has_one_lane(policy)
         self._explaining = ExplanationWorkers(archive, policy, options) if own else None
@@ -57,6 +65,7 @@ class ServedModel:
         if self._explaining:
             self._explaining.lanes = self._lanes
         self._stopping = False
+        self._idling = False
 
     # what others may know
 
@@ -84,6 +93,16 @@ class ServedModel:
     def failure(self) -> str:
         """Why the last attempt to load it failed, "" once one has succeeded."""
         return self._pool.failure
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the last attempt to load it failed for lack of memory."""
+        return self._pool.out_of_memory
+
+    @property
+    def requirements_failure(self) -> str:
+        """Why its requirements.txt could not be installed, "" if it could, or need not be."""
+        return self._pool.requirements_failure
 
     @property
     def workers(self) -> list[WorkerProcess]:
@@ -150,14 +169,41 @@ class ServedModel:
         """Wait until a worker is ready or the first attempt to load has failed."""
         await self._pool.settled()
 
-    async def stop(self) -> None:
-        """Refuse new requests, answer the accepted ones, then end the workers."""
+    async def scale(self, minimum: int, maximum: int, threads: int) -> None:
+        """Keep between `minimum` and `maximum` workers from now on; see `reached`.
+
+        Args:
+            minimum: workers that must live.
+            maximum: workers that may live; those above it finish what they hold and leave.
+            threads: of each worker that is started from now on.
+
+        Raises:
+            ValueError: the numbers contradict each other.
+        """
+        self.policy = dataclasses.replace(
+            self.policy, min_workers=minimum, max_workers=maximum, threads=threads
+        )
+        self._idling = maximum == 0
+        while self._idling and self._lanes.predictions.waiting and self._will_be_ready():
+            await asyncio.sleep(_LOOK_AGAIN)
+        await self._pool.scale(self.policy)
+
+    async def reached(self) -> bool:
+        """Wait until as many workers live as are wanted; False as soon as one cannot be loaded."""
+        return await self._pool.reached()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Refuse new requests, answer the accepted ones, then end the workers.
+
+        Args:
+            grace: seconds that accepted requests may take, None for those of the options.
+        """
         self._stopping = True
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.options.stop_grace
+        deadline = loop.time() + (self.options.stop_grace if grace is None else grace)
         while (self.waiting or self.running) and loop.time() < deadline and self._any_coming:
-            await asyncio.sleep(0.02)
-        self._lanes.fail_waiting(ShuttingDown("the server is shutting down", self.name))
+            await asyncio.sleep(_LOOK_AGAIN)
+        self._lanes.fail_waiting(ShuttingDown(f"model '{self.name}' is being stopped", self.name))
         await asyncio.gather(*(part.stop() for part in self._parts))
 
     def kill(self) -> None:
@@ -223,7 +269,7 @@ class ServedModel:
             refusal = self._explaining.refusal()
             if refusal is not None:
                 raise refusal
-        elif not self._will_be_ready():
+        elif self._idling or not self._will_be_ready():
             reason = self.failure or "it has no worker"
             raise ModelNotReady(f"model '{self.name}' is not ready: {reason}", self.name)
         return self._lanes.submit(request)

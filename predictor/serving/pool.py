@@ -1,4 +1,4 @@
-"""The worker processes of one model version: started, watched, started again, given up."""
+"""The worker processes of one model version: started, watched, scaled, started again, given up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
@@ -65,14 +66,16 @@ class PoolOwner(Protocol):
 
 
 class WorkerPool:
-    """Keeps `min_workers` processes alive.
+    """Keeps as many processes alive as are wanted: `min_workers` at first, see `scale`.
 
     Attributes:
-        workers: those that live or start.
+        workers: those that live or start, or finish what they hold before they leave.
         info: what the model says of itself; empty until a worker has loaded it.
         device: where it runs, for people.
         failure: why the last attempt to load it failed, "" once one has succeeded.
         restarts: workers that were started in the place of dead ones.
+        out_of_memory: whether it was for lack of memory.
+        requirements_failure: why the archive's requirements could not be installed, "" if they could.
         exhausted: no worker could be kept alive for `max_retry_timeout`, and none is left.
         extra_paths: folders of the packages that were installed for the model.
     """
@@ -94,6 +97,8 @@ class WorkerPool:
         self.info = ModelInfo()
         self.device = ""
         self.failure = ""
+        self.out_of_memory = False
+        self.requirements_failure = ""
         self.exhausted = False
         self.restarts = 0
         self._archive = archive
@@ -103,10 +108,13 @@ class WorkerPool:
         self._numbers = itertools.count()
         self.extra_paths: list[str] = []
         self._kind = kind
+        self._wanted = policy.min_workers
+        self._leaving: dict[WorkerProcess, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
         self._deaths = 0
         self._short_since: float | None = None
         self._restarts: set[asyncio.Task[None]] = set()
-        self._due = 0
+        self._due: set[asyncio.Task[None]] = set()
         self._restarting = True
         self._settled = asyncio.Event()
 
@@ -150,6 +158,30 @@ class WorkerPool:
         if self._policy.min_workers:
             await self._settled.wait()
 
+    async def scale(self, policy: ServingPolicy) -> None:
+        """Keep as many workers as `policy` says from now on; returns before new ones have loaded.
+
+        Workers that are too many take nothing new, finish what they hold and leave.
+        """
+        self._policy = policy
+        self._wanted = min(max(self._wanted, policy.min_workers), policy.max_workers)
+        self.exhausted, self.failure = False, ""
+        if not self._staying:
+            self._settled.clear()
+        self._short_since = None if self._enough_alive else asyncio.get_running_loop().time()
+        self._let_go(len(self._staying) + len(self._due) - self._wanted)
+        while len(self._staying) + len(self._due) < self._wanted:
+            await self._start_worker()
+
+    async def reached(self) -> bool:
+        """Wait until exactly the wanted workers live; returns False as soon as one cannot be loaded."""
+        while self.failure or self._leaving or sum(worker.alive for worker in self._staying) < self._wanted:
+            if self.failure or not self._restarting:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return True
+
     async def stop(self) -> None:
         """Let every worker finish what it holds, and start no other."""
         self.stop_restarting()
@@ -158,6 +190,7 @@ class WorkerPool:
     def stop_restarting(self) -> None:
         """Start no further worker, not even one that is due."""
         self._restarting = False
+        self._changed.set()
         for task in self._restarts:
             task.cancel()
 
@@ -174,6 +207,7 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         self.info, self.device, self.failure = message.info, message.device, ""
         self._settled.set()
+        self._changed.set()
         loop.call_later(_STABLE_SECONDS, self._end_row_of_deaths, worker)
         seconds = loop.time() - worker.started_at
         text = "%s: %sworker %d is ready on %s after %.1f s (pid %d)"
@@ -190,6 +224,12 @@ class WorkerPool:
         self.workers.remove(worker)
         batches = list(worker.inflight)
         worker.inflight.clear()
+        self._changed.set()
+        if self._leaving.pop(worker, None) is not None:
+            logger.info("%s: worker %d has left", self._label, worker.number)
+            # What it leaves undone, if anything, is done by those that stay.
+            self._owner.worker_lost(worker, batches, "left, because fewer workers are wanted")
+            return
         if not self._restarting and not batches:
             return
         reason = worker.load_error.reason if worker.load_error else worker.describe_end()
@@ -197,6 +237,9 @@ class WorkerPool:
         self._deaths += 1
         if worker.loaded is None:
             self.failure = reason
+            self.out_of_memory = worker.was_killed_by_others or bool(
+                worker.load_error and worker.load_error.out_of_memory
+            )
             self._settled.set()
         self._owner.worker_lost(worker, batches, reason)
         self._restart_later()
@@ -208,8 +251,27 @@ class WorkerPool:
         return f"model {self._archive.name} {self._archive.version}"
 
     @property
+    def _staying(self) -> list[WorkerProcess]:
+        """The workers that live or start, without those that are leaving."""
+        return [worker for worker in self.workers if worker not in self._leaving]
+
+    @property
     def _enough_alive(self) -> bool:
-        return sum(worker.alive for worker in self.workers) >= self._policy.min_workers
+        return sum(worker.alive for worker in self._staying) >= self._policy.min_workers
+
+    def _let_go(self, excess: int) -> None:
+        """Send away `excess` workers: those not started yet first, then those with the least to do."""
+        for task in list(self._due)[: max(0, excess)]:
+            task.cancel()
+            self._due.discard(task)
+            excess -= 1
+        idlest = sorted(
+            self._staying, key=lambda worker: (worker.alive, len(worker.inflight), -worker.number)
+        )
+        for worker in idlest[: max(0, excess)]:
+            # Each batch that it holds may take its time; its own timer ends one that takes longer.
+            grace = self._options.stop_grace + self._policy.response_timeout * len(worker.inflight)
+            self._leaving[worker] = asyncio.ensure_future(worker.stop(grace))
 
     async def _install_requirements(self, folder: Path) -> None:
         try:
@@ -217,6 +279,7 @@ class WorkerPool:
         except DependencyError as error:
             # The handler may still work: TorchServe, too, leaves that to the import that fails.
             logger.error("%s: %s", self._label, error)
+            self.requirements_failure = str(error)
             return
         if installed is not None:
             logger.info("%s: its requirements are installed", self._label)
@@ -226,7 +289,8 @@ class WorkerPool:
         worker = WorkerProcess(self, next(self._numbers))
         self.workers.append(worker)
         try:
-            load = self._load(worker.number)
+            load = self._load()
+            worker.gpu_id = load.gpu_id
             await worker.start(load, self._policy.startup_timeout, self._policy.response_timeout)
         except (OSError, ValueError, OverflowError, TypeError, FrameError) as error:
             # No process, memory or file descriptor to be had just now; or a manifest or config with
@@ -237,9 +301,10 @@ class WorkerPool:
             else:
                 self.worker_lost(worker)
 
-    def _load(self, number: int) -> Load:
-        """Return the order to load for worker `number`, which also picks its GPU."""
-        gpus = self._policy.gpu_ids
+    def _load(self) -> Load:
+        """Return the order to load for the next worker, on the GPU that has the fewest."""
+        busy = Counter(worker.gpu_id for worker in self._staying)
+        gpus = sorted(self._policy.gpu_ids, key=lambda gpu: busy[gpu])
         archive = self._archive
         options = self._options
         return Load(
@@ -248,7 +313,7 @@ class WorkerPool:
             directory=str(archive.directory.resolve()),
             manifest=dict(archive.manifest.raw),
             config=dict(archive.config.raw),
-            gpu_id=gpus[number % len(gpus)] if gpus else None,
+            gpu_id=gpus[0] if gpus else None,
             batch_size=self._policy.batch_size,
             threads=self._policy.threads,
             decode_input=options.decode_input,
@@ -276,25 +341,23 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         if self._short_since is None:
             self._short_since = loop.time()
-        if not self._restarting or len(self.workers) + self._due >= self._policy.min_workers:
+        if not self._restarting or len(self._staying) + len(self._due) >= self._wanted:
             return
         if loop.time() - self._short_since > self._policy.max_retry_timeout:
             self._give_up()
             return
         delay = _RESTART_DELAYS[min(self._deaths, len(_RESTART_DELAYS)) - 1]
-        self._due += 1
         task = loop.create_task(self._restart(delay))
+        self._due.add(task)
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
 
     async def _restart(self, delay: float) -> None:
         if delay:
             logger.info("%s: starting a %sworker again in %.0f s", self._label, self._kind, delay)
-        try:
-            await asyncio.sleep(delay)
-        finally:
-            # From here on the worker counts as one of `workers`, which it joins before anything is awaited.
-            self._due -= 1
+        await asyncio.sleep(delay)
+        # From here on the worker counts as one of `workers`, which it joins before anything is awaited.
+        self._due -= {asyncio.current_task()}
         self.restarts += 1
         await self._start_worker()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from predictor.errors import ModelNotFound, ModelVersionNotFound
-from predictor.serving.model import ServedModel
+from predictor.serving.model import ModelState, ServedModel
 from predictor.telemetry.record import CURRENT
 
 
@@ -48,6 +48,22 @@ class Registry:
         elif self._defaults[model.name] == model.version:
             self._defaults[model.name] = list(versions)[-1]
 
+    def set_default(self, model: ServedModel) -> None:
+        """Let requests that name no version go to `model`, one of ours."""
+        self._defaults[model.name] = model.version
+
+    def is_default(self, model: ServedModel) -> bool:
+        """Say whether requests that name no version go to `model`."""
+        return self._defaults.get(model.name) == model.version
+
+    def versions(self, name: str) -> list[ServedModel]:
+        """Return every version of a model, in the order they were added.
+
+        Raises:
+            ModelNotFound: nothing has this name.
+        """
+        return list(self._named(name).values())
+
     def alias(self, alias: str, name: str) -> None:
         """Let `alias` mean the model `name` too; a model of that very name wins."""
         self._aliases[alias] = name
@@ -59,9 +75,7 @@ class Registry:
             ModelNotFound: nothing has this name.
             ModelVersionNotFound: the name is known, the version is not.
         """
-        versions = self._versions.get(name) or self._versions.get(self._aliases.get(name, ""))
-        if not versions:
-            raise ModelNotFound(name, self.names())
+        versions = self._named(name)
         wanted = self._defaults[next(iter(versions.values())).name] if version is None else version
         model = versions.get(wanted)
         if model is None:
@@ -70,6 +84,20 @@ class Registry:
         if record is not None:
             record.found(model.name, model.version, version)
         return model
+
+    def _named(self, name: str) -> dict[str, ServedModel]:
+        versions = self._versions.get(name) or self._versions.get(self._aliases.get(name, ""))
+        if not versions:
+            raise ModelNotFound(name, self.names())
+        return versions
+
+    def default(self, name: str) -> ServedModel:
+        """Return the default version of a model of this very name, for lists of models."""
+        return self._versions[name][self._defaults[name]]
+
+    def has(self, name: str, version: str) -> bool:
+        """Say whether a model has this very name, not an alias, and this version."""
+        return version in self._versions.get(name, {})
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted, aliases left out."""
@@ -81,9 +109,15 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether all models of the start answer, and new requests are welcome."""
+        """Whether all models of the start answer, and new requests are welcome.
+
+        A model that is added, or gets its first worker, while the server runs must not turn away
+        requests for the others.
+        """
+        if not (self.accepting and self.started):
+            return False
         wanted = [model for model in self.models() if model.policy.min_workers]
-        return self.accepting and self.started and all(model.ready for model in wanted)
+        return all(model.ready or model.state is ModelState.LOADING for model in wanted)
 
     @property
     def healthy(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from predictor.archives.archive import (
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
+from predictor.serving.dependencies import requirements_folder
 from predictor.serving.devices import visible_gpus
 from predictor.serving.explaining import read_serving_keys
 from predictor.serving.model import ServedModel
@@ -44,6 +46,20 @@ class OpenedStore:
     archives: list[ModelArchive]
     problems: list[str]
     wanted: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelWishes:
+    """What a client may ask of a model that it adds; None leaves it to the configuration.
+
+    `max_batch_delay` is in milliseconds, the timeouts are in seconds.
+    """
+
+    workers: int | None = None
+    batch_size: int | None = None
+    max_batch_delay: int | None = None
+    response_timeout: int | None = None
+    startup_timeout: int | None = None
 
 
 class ModelStore:
@@ -113,23 +129,106 @@ class ModelStore:
                 archives.append(archive)
                 problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
                 problems += [f"{archive.name}: {problem}" for problem in _without_effect(archive.config)]
+            else:
+                self.discard(archive)
         if only is None:
             problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
         return OpenedStore(archives, problems, wanted)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that names of models are looked for in."""
+        store = self._settings.model_store
+        return store.parent if store.is_file() or is_model_folder(store, nested=False) else store
+
+    def find(self, name: str) -> Path | None:
+        """Return the archive or model folder that would be served as `name`, None when there is none."""
+        for source in find_archives(self.folder):
+            if name in (self._names.get(source.name), source.name, model_stem(source)):
+                return source
+        return None
+
     def _open(self, source: Path, asked: Mapping[str, str | None]) -> ModelArchive:
         name = asked.get(source.name) or asked.get(model_stem(source)) or self._names.get(source.name)
-        return open_archive(source, self.scratch, name=name)
+        return self.open_one(source, name)
 
-    def make(self, archive: ModelArchive) -> ServedModel:
+    def open_one(self, source: Path, name: str | None = None, handler: str = "") -> ModelArchive:
+        """Open one archive or model folder, wherever it lies.
+
+        Args:
+            source: the archive or folder.
+            name: what to call it, None for its own name.
+            handler: what to run instead of its own handler.
+
+        Raises:
+            ArchiveError: it cannot be opened; nothing is left in the scratch folder then.
+        """
+        archive = open_archive(source, self.scratch, name=name)
+        handler = handler or (archive.manifest.handler or self._settings.default_service_handler)
+        return archive if handler == archive.manifest.handler else _with_handler(archive, handler)
+
+    def make(
+        self, archive: ModelArchive, wishes: ModelWishes | None = None, beside: int | None = None
+    ) -> ServedModel:
         """Return the model of an archive, not started yet.
+
+        Args:
+            archive: the model, unpacked.
+            wishes: what a client asks for; None for a model that the configuration asks for.
+            beside: how many others are served, which share this machine's cores; None for the store's.
 
         Raises:
             ValueError: its numbers contradict each other.
         """
         declared = self._declared.get((archive.name, archive.version))
-        policy = resolve_policy(archive.config, declared, self._settings, self._count)
+        count = self._count if beside is None else beside + 1
+        policy = resolve_policy(archive.config, declared, self._settings, count)
+        if wishes is not None:
+            policy = self._as_wished(archive, policy, declared, wishes)
+            policy = dataclasses.replace(policy, threads=self.threads(policy.min_workers, count))
         return ServedModel(archive, policy, self._options)
+
+    def threads(self, workers: int, models: int) -> int:
+        """Return the threads for each of `workers` processes of one of `models` models."""
+        return self._settings.threads or _share_of_cores(max(1, workers) * models)
+
+    def discard(self, archive: ModelArchive) -> None:
+        """Remove what was unpacked and installed for an archive."""
+        scratch, folder = self.scratch.resolve(), archive.directory.resolve()
+        if scratch in folder.parents:
+            shutil.rmtree(scratch / folder.relative_to(scratch).parts[0], ignore_errors=True)
+        shutil.rmtree(requirements_folder(archive, self.scratch), ignore_errors=True)
+
+    def _as_wished(
+        self,
+        archive: ModelArchive,
+        policy: ServingPolicy,
+        declared: DeclaredModel | None,
+        wishes: ModelWishes,
+    ) -> ServingPolicy:
+        """Put a client's wishes into the policy, where the model's own config lets it.
+
+        As in TorchServe: the config's timeouts and its number of workers win, its batching does not.
+        """
+        config = archive.config
+        changes: dict[str, float | int] = {}
+        for name in ("response_timeout", "startup_timeout"):
+            wish = getattr(wishes, name)
+            if wish is not None and getattr(config, name) is None:
+                changes[name] = wish
+        if wishes.batch_size is not None:
+            changes["batch_size"] = max(1, wishes.batch_size)
+        if wishes.max_batch_delay is not None:
+            changes["max_batch_delay"] = max(0, wishes.max_batch_delay) / 1000
+        if not config.min_workers:
+            workers = wishes.workers
+            if workers is None:
+                told = declared.min_workers if declared else None
+                default = self._settings.workers if "workers" in self._settings.model_fields_set else 0
+                workers = default if told is None else told
+            changes["min_workers"] = max(0, workers)
+            changes["max_workers"] = max(changes["min_workers"], config.max_workers or 0)
+        return dataclasses.replace(policy, **changes)  # type: ignore[arg-type]
 
     def registry(self, archives: list[ModelArchive]) -> Registry:
         """Put archives under their names and versions; one whose numbers are wrong is left out."""
@@ -142,13 +241,23 @@ class ModelStore:
                 continue
             try:
                 declared = self._declared.get((archive.name, archive.version))
-                registry.add(self.make(archive), default=declared is not None and declared.default_version)
+                model = self.make(archive)
+                model.at_startup = True
+                registry.add(model, default=declared is not None and declared.default_version)
                 taken[key] = archive.source
             except ValueError as error:
                 logger.error("model %s is not served: %s", archive.name, error)
         if self._settings.model_name and len(registry.names()) == 1:
             registry.alias(self._settings.model_name, registry.names()[0])
         return registry
+
+
+def _with_handler(archive: ModelArchive, handler: str) -> ModelArchive:
+    """Return the archive as if its manifest named `handler`."""
+    raw = {**archive.manifest.raw, "model": {**archive.manifest.raw.get("model", {}), "handler": handler}}
+    return dataclasses.replace(
+        archive, manifest=dataclasses.replace(archive.manifest, handler=handler, raw=raw)
+    )
 
 
 def _without_effect(config: ModelConfig) -> list[str]:

@@ -113,6 +113,9 @@ class WorkerProcess(asyncio.Protocol):
         inflight: batches sent and not answered, oldest first; the worker runs the first one.
         load_error: why loading failed, None unless it did.
         timed_out: it was killed because it exceeded a time limit.
+        started_at: loop time of its start, 0 before.
+        started_on: the same in seconds since 1970.
+        gpu_id: the CUDA device that it uses, None for the CPU.
     """
 
     def __init__(self, owner: WorkerOwner, number: int, python: str = sys.executable) -> None:
@@ -125,6 +128,8 @@ class WorkerProcess(asyncio.Protocol):
         self.timed_out = False
         self.loaded: Loaded | None = None
         self.started_at = 0.0
+        self.started_on = 0.0
+        self.gpu_id: int | None = None
         self._python = python
         self._decoder: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
         self._transport: asyncio.Transport | None = None
@@ -160,7 +165,7 @@ class WorkerProcess(asyncio.Protocol):
             response_timeout: seconds that it may take for one batch.
         """
         loop = asyncio.get_running_loop()
-        self.started_at = loop.time()
+        self.started_at, self.started_on = loop.time(), time.time()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)

@@ -51,8 +51,9 @@ class FakeWorker:
         self.timed_out = False
         self.was_killed_by_others = False
         self.loaded = None
-        self.started_at = 0.0
+        self.started_at = self.started_on = 0.0
         self.pid = 1000 + number
+        self.gpu_id: int | None = None
         self.load: Load | None = None
         self.cancelled: list[str] = []
         self.batches: list[list[str]] = []

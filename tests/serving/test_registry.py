@@ -4,7 +4,7 @@ import pytest
 from serving_fakes import archive
 
 from predictor.errors import ModelNotFound, ModelVersionNotFound
-from predictor.serving.model import ServedModel
+from predictor.serving.model import ModelState, ServedModel
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions
 from predictor.serving.registry import Registry
@@ -96,8 +96,31 @@ def test_one_model_that_is_not_ready_makes_the_server_unready(registry, monkeypa
     registry.started = True
     registry.add(_model("a"))
     registry.add(_model("b"))
-    monkeypatch.setattr(ServedModel, "ready", property(lambda self: self.name == "a"))
+    states = {"a": ModelState.READY, "b": ModelState.RECOVERING}
+    monkeypatch.setattr(ServedModel, "state", property(lambda self: states[self.name]))
     assert not registry.ready
+
+
+def test_a_model_that_is_added_later_does_not_turn_requests_for_the_others_away(registry):
+    registry.add(_model("later"))
+    assert registry.get("later").state is ModelState.LOADING
+    assert not registry.ready
+    registry.started = True
+    assert registry.ready
+
+
+def test_what_has_which_name_and_version(registry):
+    one, two = _model("m", "1.0"), _model("m", "2.0")
+    registry.add(one)
+    registry.add(two)
+    registry.alias("alias", "m")
+    assert registry.versions("alias") == [one, two]
+    assert registry.has("m", "2.0")
+    assert not registry.has("alias", "2.0")
+    assert registry.is_default(one)
+    registry.set_default(two)
+    assert registry.get("m") is two
+    assert not registry.is_default(one)
 
 
 def test_ping_is_good_only_after_the_start(registry, monkeypatch):

@@ -619,3 +619,125 @@ async def test_with_job_tickets_nobody_waits_for_a_busy_worker():
     model.workers[0].answer()
     await job.future
     assert _submit(model, "c")
+
+
+# scaling
+
+
+async def test_scaling_up_starts_what_is_missing_and_is_reached_once_all_have_loaded():
+    model = await _started()
+    await model.scale(3, 3, threads=2)
+    assert len(model.workers) == 3
+    assert model.policy.min_workers == model.policy.max_workers == 3
+    reached = asyncio.ensure_future(model.reached())
+    model.workers[1].become_ready()
+    await settle()
+    assert not reached.done()
+    model.workers[2].become_ready()
+    assert await reached
+    assert [worker.load.threads for worker in model.workers] == [0, 2, 2]
+
+
+async def test_between_minimum_and_maximum_the_workers_stay_as_they_are():
+    model = await _started(min_workers=2)
+    await model.scale(1, 4, threads=0)
+    assert len(model.workers) == 2
+    assert await model.reached()
+
+
+async def test_scaling_down_sends_away_the_idle_and_lets_the_busy_finish():
+    model = await _started(min_workers=3)
+    jobs = _submit(model, "a", "b")
+    await settle()
+    busy = [worker for worker in model.workers if worker.inflight]
+    await model.scale(1, 1, threads=0)
+    reached = asyncio.ensure_future(model.reached())
+    await settle()
+    leaving = [worker for worker in model.workers if worker.stopped]
+    assert len(leaving) == 2
+    assert len([worker for worker in leaving if worker.inflight]) == 1
+    for worker in busy:
+        worker.answer()
+    for worker in leaving:
+        worker.die()
+    assert await reached
+    assert [(await job.future).body for job in jobs] == [b"a", b"b"]
+    assert len(model.workers) == 1
+    assert model.failure == ""
+
+
+async def test_a_leaving_worker_that_dies_leaves_its_requests_to_the_others():
+    model = await _started(min_workers=2)
+    jobs = _submit(model, "a", "b")
+    await settle()
+    await model.scale(1, 1, threads=0)
+    await settle()
+    gone = next(worker for worker in model.workers if worker.stopped)
+    stays = next(worker for worker in model.workers if not worker.stopped)
+    gone.die()
+    stays.answer()
+    await settle()
+    stays.answer()
+    assert {(await job.future).body for job in jobs} == {b"a", b"b"}
+    assert len(model.workers) == 1
+
+
+async def test_no_worker_is_idle_and_healthy_and_comes_back():
+    model = await _started()
+    await model.scale(0, 0, threads=0)
+    await settle()
+    model.workers[0].die()
+    assert await model.reached()
+    assert model.state is ModelState.IDLE
+    assert model.healthy
+    with pytest.raises(ModelNotReady):
+        model.submit(request("x"))
+    await model.scale(1, 1, threads=0)
+    assert model.state is ModelState.LOADING
+    (job,) = _submit(model, "y")
+    model.workers[0].become_ready()
+    await settle()
+    model.workers[0].answer()
+    assert (await job.future).body == b"y"
+
+
+async def test_scaling_up_is_not_reached_when_a_worker_cannot_be_loaded():
+    model = await _started()
+    await model.scale(2, 2, threads=0)
+    reached = asyncio.ensure_future(model.reached())
+    model.workers[1].fail_to_load()
+    assert not await reached
+    assert model.ready
+
+
+async def test_scaling_down_takes_back_a_restart_that_is_due(monkeypatch):
+    monkeypatch.setattr(module, "_RESTART_DELAYS", (30.0,))
+    model = await _started(min_workers=2)
+    model.workers[1].die()
+    await model.scale(1, 1, threads=0)
+    await settle()
+    assert await model.reached()
+    assert len(model.workers) == 1
+    assert not model.workers[0].stopped
+
+
+async def test_new_workers_go_where_the_fewest_are():
+    model = await _started(min_workers=2, gpu_ids=(0, 1))
+    assert [worker.gpu_id for worker in model.workers] == [0, 1]
+    model.workers[0].die()
+    await until(lambda: len(model.workers) == 2)
+    assert sorted(worker.gpu_id for worker in model.workers) == [0, 1]
+    await model.scale(4, 4, threads=0)
+    assert sorted(worker.gpu_id for worker in model.workers) == [0, 0, 1, 1]
+
+
+async def test_a_model_that_was_given_up_is_tried_again_when_scaled():
+    model = _model(max_retry_timeout=0.01)
+    await model.start()
+    await asyncio.sleep(0.02)
+    model.workers[0].fail_to_load()
+    assert model.state is ModelState.FAILED
+    await model.scale(1, 1, threads=0)
+    assert model.healthy
+    model.workers[0].become_ready()
+    assert await model.reached()

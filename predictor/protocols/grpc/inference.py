@@ -22,6 +22,7 @@ from predictor.oip.datatypes import GRPC_TYPE
 from predictor.protocols import inference, kserve
 from predictor.protocols.grpc.status import status_of, status_of_http
 from predictor.protocols.requests import unique_id
+from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,10 @@ _MAX_REQUEST_ID = 128
 class InferenceService:
     """Answers the methods of the service from a registry."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Serve the models of `registry`."""
+    def __init__(self, registry: Registry, manager: ModelManager | None = None) -> None:
+        """Serve the models of `registry`; clients may load and unload them where there is a `manager`."""
         self._registry = registry
+        self._manager = manager
 
     def handler(self) -> Any:
         """Return what a grpc.aio server is given."""
@@ -92,13 +94,21 @@ class InferenceService:
             ]
         )
 
-    async def repository_load(self, request: pb.RepositoryModelLoadRequest) -> Any:
-        """Refuse: model control is off."""
-        raise kserve.ControlDisabled("load")
+    async def repository_load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Serve the model that the store has under this name, as it is there now."""
+        if self._manager is None:
+            raise kserve.ControlDisabled("load")
+        await self._manager.load(request.model_name)
+        return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
 
-    async def repository_unload(self, request: pb.RepositoryModelUnloadRequest) -> Any:
-        """Refuse: model control is off."""
-        raise kserve.ControlDisabled("unload")
+    async def repository_unload(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Stop serving every version of a model, once it is idle."""
+        if self._manager is None:
+            raise kserve.ControlDisabled("unload")
+        await self._manager.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
 
     async def model_infer(self, body: bytes, context: Context) -> bytes:
         """Answer a serialised ModelInferRequest with a serialised ModelInferResponse."""

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from predictor.oip import inference_pb2
 from predictor.protocols.grpc.inference import SERVICE, InferenceService
 from predictor.protocols.grpc.observed import ObservedHandler
+from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.telemetry.requests import RequestMeter
 
@@ -77,6 +78,7 @@ class GrpcServer:
         tls: Tls | None = None,
         services: Sequence[tuple[str, Any]] = (),
         meter: RequestMeter | None = None,
+        manager: ModelManager | None = None,
     ) -> None:
         """Prepare to serve the models of `registry`; nothing listens before `start`.
 
@@ -88,6 +90,7 @@ class GrpcServer:
             tls: None speaks plain HTTP/2 (h2c).
             services: further services: full name, and generic handler.
             meter: what counts calls, None for nothing; those of health and reflection are not counted.
+            manager: loads and unloads models for clients; None where they may not ask for that.
         """
         self._registry = registry
         self._host = host
@@ -96,6 +99,7 @@ class GrpcServer:
         self._tls = tls
         self._services = services
         self._meter = meter
+        self._manager = manager
         self._server: Any = None
         self._health: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -116,7 +120,7 @@ class GrpcServer:
             ]
         )
         names = [SERVICE, *(name for name, _ in self._services)]
-        v2 = (SERVICE, InferenceService(self._registry).handler())
+        v2 = (SERVICE, InferenceService(self._registry, self._manager).handler())
         self._server.add_generic_rpc_handlers(
             tuple(self._observed(name, handler) for name, handler in (v2, *self._services))
         )

@@ -140,6 +140,8 @@ _MEANINGS = {
     "400": "The request cannot be used; the message names what is wrong with it.",
     "403": "This server does not do that on request.",
     "404": "There is no such model, or not in this version.",
+    "405": "The set of models may not be changed through this server.",
+    "409": "This name and version are taken.",
     "413": "The body is larger than the server accepts.",
     "500": "The model or the server failed.",
     "503": "The model cannot take the request now; Retry-After says when to come again.",

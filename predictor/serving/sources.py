@@ -1,0 +1,200 @@
+"""From what a client calls a model (a file in the store, a path, a URL) to files on this machine.
+
+A path outside the model store and every URL, those that a server redirects to included, must match one
+of the operator's `allowed_urls`. What is downloaded lands in the model store, as in TorchServe, where
+that can be written to, so that a restart finds it; else in the scratch folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import httpx
+
+from predictor.archives.archive import ARCHIVE_SUFFIXES, is_model_folder
+from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
+
+logger = logging.getLogger(__name__)
+
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 20
+# Seconds to connect, and seconds without a byte: an object store may take a while to begin.
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_KMS_HEADER = {"x-amz-server-side-encryption": "aws:kms"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An archive or model folder on this machine.
+
+    Attributes:
+        path: where it is.
+        url: what the client called it.
+        downloaded: it was fetched for this model, and goes with it.
+    """
+
+    path: Path
+    url: str
+    downloaded: bool = False
+
+    def discard(self) -> None:
+        """Remove what was downloaded."""
+        if self.downloaded:
+            self.path.unlink(missing_ok=True)
+
+
+class Sources:
+    """Finds models in one store, and fetches those that are elsewhere."""
+
+    def __init__(
+        self, store: Path, scratch: Path, allowed: Sequence[re.Pattern[str]], max_bytes: int
+    ) -> None:
+        """Look in the folder `store` first.
+
+        Args:
+            store: the model store.
+            scratch: folder for downloads where the store cannot be written to.
+            allowed: what a URL must match one of, from beginning to end.
+            max_bytes: size of a download, at most.
+        """
+        self._store = store
+        self._scratch = scratch
+        self._allowed = tuple(allowed)
+        self._max_bytes = max_bytes
+        self._fetching: set[str] = set()
+
+    async def find(self, url: str, *, kms: bool = False) -> Source:
+        """Return the archive or folder that `url` means, downloading it first if need be.
+
+        Args:
+            url: a name in the store, an absolute path, or a URL (file, http, https).
+            kms: ask S3 for an object that is encrypted with a key of its key service.
+
+        Raises:
+            ModelSourceNotFound: there is none, or the client may not name it.
+            ModelFileExists: the store has a file of the download's name already.
+            DownloadFailed: the other side does not answer with an archive of a size that is allowed.
+        """
+        if not url:
+            raise ModelSourceNotFound("empty url")
+        if ".." in url:
+            raise ModelSourceNotFound(f"Relative path is not allowed in url: {url}")
+        scheme = urlsplit(url).scheme.lower()
+        if scheme in ("http", "https"):
+            self._require_allowed(url, url)
+            return await self._download(url, kms)
+        if scheme == "file":
+            return await asyncio.to_thread(self._file_url, url)
+        return await asyncio.to_thread(self._local, url)
+
+    def _local(self, name: str) -> Source:
+        """Return what `name` means in the store, else an absolute path that is allowed."""
+        if Path(name).is_absolute():
+            return self._elsewhere(Path(name), name)
+        for candidate in (self._store / name, self._store / Path(name).name):
+            if not candidate.name.startswith(".") and candidate.exists():
+                return Source(candidate, name)
+        raise ModelSourceNotFound(f"Model not found at: {name}")
+
+    def _file_url(self, url: str) -> Source:
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            # TorchServe takes file://name.mar for a download of that name, which cannot work either.
+            if (self._store / parts.netloc).exists():
+                raise ModelFileExists(parts.netloc)
+            raise ModelSourceNotFound(f"Model not found at: {url}")
+        return self._elsewhere(Path(unquote(parts.path)), url)
+
+    def _elsewhere(self, path: Path, url: str) -> Source:
+        is_model = path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
+        if not is_model and not (path.is_dir() and is_model_folder(path)):
+            raise ModelSourceNotFound(f"Model not found at: {url}")
+        self._require_allowed(f"file://{path}", url)
+        return Source(path, url)
+
+    def _require_allowed(self, url: str, given: str) -> None:
+        if not any(pattern.fullmatch(url) for pattern in self._allowed):
+            raise ModelSourceNotFound(f"Given URL {given} does not match any allowed URL(s)")
+
+    async def _download(self, url: str, kms: bool) -> Source:
+        name = unquote(urlsplit(url).path).rpartition("/")[2]
+        if not name or name.startswith(".") or "\0" in name or len(name.encode()) > 200:
+            raise DownloadFailed(url, "the URL does not end with a usable file name")
+        if name in self._fetching:
+            raise ModelFileExists(name)
+        self._fetching.add(name)
+        try:
+            target = await asyncio.to_thread(self._folder) / name
+            if target.exists():
+                raise ModelFileExists(name)
+            await self._fetch(url, target, kms)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise DownloadFailed(url, f"{type(error).__name__}: {error}") from error
+        finally:
+            self._fetching.discard(name)
+        return Source(target, url, downloaded=True)
+
+    def _folder(self) -> Path:
+        """Return the folder for downloads."""
+        if self._store.is_dir() and os.access(self._store, os.W_OK):
+            return self._store
+        folder = self._scratch / "downloads"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    async def _fetch(self, url: str, target: Path, kms: bool) -> None:
+        """Download `url` to `target`, which appears whole or not at all."""
+        descriptor, partial = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client:
+                    await self._follow(client, url, file.write, _KMS_HEADER if kms else {})
+            await asyncio.to_thread(_put, Path(partial), target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)  # noqa: PTH108 - also while being cancelled, where no thread can be waited for
+            raise
+        logger.info("downloaded %s", target.name)
+
+    async def _follow(
+        self, client: httpx.AsyncClient, url: str, write: Callable[[bytes], object], headers: dict[str, str]
+    ) -> None:
+        """Write what `url` answers, after redirects to URLs that are allowed too."""
+        given = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with client.stream("GET", url, headers=headers) as answer:
+                if not answer.is_redirect:
+                    await self._save(answer, given, write)
+                    return
+                url = urljoin(url, answer.headers["location"])
+            if urlsplit(url).scheme.lower() not in ("http", "https"):
+                raise DownloadFailed(given, f"it redirects to {url}")
+            self._require_allowed(url, url)
+        raise DownloadFailed(given, f"it redirects more than {_MAX_REDIRECTS} times")
+
+    async def _save(self, answer: httpx.Response, url: str, write: Callable[[bytes], object]) -> None:
+        if answer.status_code != httpx.codes.OK:
+            raise DownloadFailed(url, f"the answer is {answer.status_code} {answer.reason_phrase}")
+        size = 0
+        if int(answer.headers.get("content-length", "0")) > self._max_bytes:
+            raise DownloadFailed(url, f"it is larger than {self._max_bytes} bytes (max_archive_size)")
+        async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise DownloadFailed(url, f"it is larger than {self._max_bytes} bytes (max_archive_size)")
+            await asyncio.to_thread(write, chunk)
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Give a complete download its name; others may read it, as they may any file of the store."""
+    partial.chmod(0o644)
+    partial.replace(target)

@@ -1,0 +1,17 @@
+"""A TorchServe-style handler for tests of the management API: it tells its version, and describes itself."""
+
+import time
+
+
+class Managed:
+    def initialize(self, context):
+        options = (context.model_yaml_config or {}).get("handler") or {}
+        if options.get("load_error"):
+            raise RuntimeError(options["load_error"])
+        self.version = context.manifest["model"]["modelVersion"]
+
+    def handle(self, data, context):
+        if context.get_request_header(0, "describe") == "True":
+            return [{"version": self.version, "rows": repr(data)}]
+        time.sleep(float(bytes(data[0].get("s", b"0"))))
+        return [self.version] * len(data)
