@@ -67,7 +67,7 @@ class GrpcServer:
         port: where it listens, once started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         registry: Registry,
         host: str,
