@@ -58,11 +58,12 @@ def _layout(flags: Mapping[str, Any]) -> Path | None:
 
 
 def _store_of_layout(flags: Mapping[str, Any], file: TorchServeConfig) -> Mapping[str, Any]:
-    """Let `--model-store FOLDER` mean FOLDER/model-store where FOLDER has KServe's layout."""
-    store = flags.get("model_store")
-    if store is None or find_kserve_layout(Path(store)) is None:
+    """Let FOLDER, on the command line or in the environment, mean FOLDER/model-store in KServe's layout."""
+    given = load_settings(flags)
+    store = given.model_store
+    if "model_store" not in given.model_fields_set or find_kserve_layout(store) is None:
         return flags
-    return {**flags, "model_store": file.settings.get("model_store", Path(store) / "model-store")}
+    return {**flags, "model_store": file.settings.get("model_store", store / "model-store")}
 
 
 def _what_to_load(settings: Settings, flags: Mapping[str, Any], file: TorchServeConfig) -> LoadModels:

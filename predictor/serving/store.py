@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+<<<<<<< HEAD
 import os
 import shutil
+=======
+>>>>>>> 3dc8852 (Build the image: three layers on a slim base, no compiler, and cores counted by the container's limit)
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -19,7 +22,11 @@ from predictor.archives.archive import (
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
+<<<<<<< HEAD
 from predictor.serving.dependencies import requirements_folder
+=======
+from predictor.serving.cores import usable_cores
+>>>>>>> 3dc8852 (Build the image: three layers on a slim base, no compiler, and cores counted by the container's limit)
 from predictor.serving.devices import visible_gpus
 from predictor.serving.explaining import read_serving_keys
 from predictor.serving.model import ServedModel
@@ -340,5 +347,4 @@ def _gpu_ids(config: ModelConfig, settings: Settings) -> tuple[int, ...]:
 
 def _share_of_cores(workers: int) -> int:
     """Return how many threads a worker may use so that all of them together do not fight for cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, workers))
+    return max(1, usable_cores() // max(1, workers))

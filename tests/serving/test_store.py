@@ -16,7 +16,7 @@ from predictor.settings import Settings
 def machine(monkeypatch):
     """A machine with two GPUs and eight cores, whatever runs the tests."""
     monkeypatch.setattr(store, "visible_gpus", lambda: 2)
-    monkeypatch.setattr(store.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(store, "usable_cores", lambda: 8)
 
 
 def _folder(root, name, config="", **model):
