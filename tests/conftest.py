@@ -11,13 +11,15 @@ collect_ignore = ["support"]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "stress: minutes of heavy load; runs only with -m stress")
+    config.addinivalue_line(
+        "markers", "cluster: changes a real Kubernetes cluster; runs only with -m cluster"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the heavy tests to those who ask for them."""
-    if "stress" in config.getoption("markexpr"):
-        return
-    heavy = [item for item in items if "stress" in item.keywords]
+    unwanted = {"stress", "cluster"} - set(config.getoption("markexpr").split())
+    heavy = [item for item in items if unwanted & set(item.keywords)]
     if heavy:
         config.hook.pytest_deselected(items=heavy)
         items[:] = [item for item in items if "stress" not in item.keywords]
