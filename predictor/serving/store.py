@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-<<<<<<< HEAD
-import os
 import shutil
-=======
->>>>>>> 3dc8852 (Build the image: three layers on a slim base, no compiler, and cores counted by the container's limit)
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -22,11 +18,8 @@ from predictor.archives.archive import (
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
-<<<<<<< HEAD
-from predictor.serving.dependencies import requirements_folder
-=======
 from predictor.serving.cores import usable_cores
->>>>>>> 3dc8852 (Build the image: three layers on a slim base, no compiler, and cores counted by the container's limit)
+from predictor.serving.dependencies import requirements_folder
 from predictor.serving.devices import visible_gpus
 from predictor.serving.explaining import read_serving_keys
 from predictor.serving.model import ServedModel
