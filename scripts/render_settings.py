@@ -1,7 +1,11 @@
-"""Write docs/settings.md from the settings themselves; `--check` says whether it is up to date."""
+"""Write docs/settings.md, and the chart's schema of `settings`, from the settings themselves.
+
+`--check` says whether both are up to date.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import typing
 from pathlib import Path
@@ -10,7 +14,11 @@ from pydantic.fields import FieldInfo
 
 from predictor.settings import ENV_PREFIX, Settings
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+_ROOT = Path(__file__).resolve().parent.parent
+PAGE = _ROOT / "docs" / "settings.md"
+CHART_SCHEMA = _ROOT / "charts" / "predictor" / "values.schema.json"
+# Those that the chart sets itself, by values of their own: two places for one thing would contradict.
+OF_THE_CHART = ("host", "port", "grpc_port", "model_name", "drain_delay", "grace_period", "token_file", "started_line")
 _INTRODUCTION = f"""\
 # Settings
 
@@ -75,16 +83,49 @@ def _values(field: FieldInfo) -> str:
     return ", ".join([kinds[kind], *limits])
 
 
+def render_chart_schema() -> str:
+    """Return the chart's values.schema.json with what `settings` may hold brought up to date."""
+    schema = json.loads(CHART_SCHEMA.read_text(encoding="utf-8"))
+    properties = {
+        name: {"description": field.description, **_schema(field)}
+        for name, field in Settings.model_fields.items()
+        if name not in OF_THE_CHART
+    }
+    schema["definitions"]["settings"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _schema(field: FieldInfo) -> dict[str, typing.Any]:
+    """Return a JSON schema of a setting's value as YAML holds it."""
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return {"enum": list(typing.get_args(field.annotation))}
+    kinds: dict[object, str] = {int: "integer", float: "number", bool: "boolean"}
+    options = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
+    kind = options[0] if options else field.annotation
+    limits = {
+        key: value
+        for limit in field.metadata
+        for name, key in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum"))
+        if (value := getattr(limit, name, None)) is not None
+    }
+    return {"type": kinds.get(kind, "string"), **limits}
+
+
 def main() -> int:
-    """Write the page, or compare it; returns the exit status."""
-    page = render()
+    """Write both files, or compare them; returns the exit status."""
+    rendered = {PAGE: render(), CHART_SCHEMA: render_chart_schema()}
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page, encoding="utf-8")
+        for file, text in rendered.items():
+            file.write_text(text, encoding="utf-8")
         return 0
-    if PAGE.read_text(encoding="utf-8") == page:
-        return 0
-    print(f"{PAGE.name} is not up to date: run python scripts/render_settings.py")
-    return 1
+    stale = [file.name for file, text in rendered.items() if file.read_text(encoding="utf-8") != text]
+    for name in stale:
+        print(f"{name} is not up to date: run python scripts/render_settings.py")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

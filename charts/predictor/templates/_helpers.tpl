@@ -1,0 +1,158 @@
+{{/* Names and labels. */}}
+
+{{- define "predictor.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Short enough for the suffixes below, and for what KServe appends. */}}
+{{- define "predictor.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
+{{- else if contains (include "predictor.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "predictor.name" .) | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "predictor.ownLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.ownLabels" -}}
+app.kubernetes.io/name: {{ include "predictor.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* What selects the pods; in mode inferenceService KServe makes them and labels them. */}}
+{{- define "predictor.podSelector" -}}
+{{- if eq .Values.mode "inferenceService" -}}
+serving.kserve.io/inferenceservice: {{ include "predictor.fullname" . }}
+component: predictor
+{{- else -}}
+{{ include "predictor.ownLabels" . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.podAnnotations" -}}
+{{- if .Values.monitoring.annotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+prometheus.io/path: /metrics
+{{- end }}
+{{- if and (ne .Values.mode "servingRuntime") (include "predictor.configuration" .) }}
+checksum/configuration: {{ include "predictor.configuration" . | sha256sum }}
+{{- end }}
+{{- if .Values.token.value }}
+checksum/token: {{ .Values.token.value | sha256sum }}
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "predictor.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.image" -}}
+{{- $variant := ternary "-gpu" "" .Values.gpu.enabled -}}
+{{- printf "%s:%s" .Values.image.repository (default (printf "%s%s" .Chart.AppVersion $variant) .Values.image.tag) -}}
+{{- end -}}
+
+{{- define "predictor.tokenSecret" -}}
+{{- if .Values.token.existingSecret -}}
+{{- .Values.token.existingSecret -}}
+{{- else if .Values.token.value -}}
+{{- printf "%s-token" (include "predictor.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the models come from: storageUri, claim or builtin. */}}
+{{- define "predictor.source" -}}
+{{- if .Values.model.pvc.claimName -}}claim
+{{- else if and (hasPrefix "pvc://" .Values.model.storageUri) (eq .Values.mode "deployment") -}}claim
+{{- else if .Values.model.storageUri -}}storageUri
+{{- else -}}builtin
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.claimName" -}}
+{{- if .Values.model.pvc.claimName -}}{{ .Values.model.pvc.claimName }}
+{{- else -}}{{ index (splitList "/" (trimPrefix "pvc://" .Values.model.storageUri)) 0 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.claimPath" -}}
+{{- if .Values.model.pvc.claimName -}}{{ .Values.model.pvc.subPath }}
+{{- else -}}{{ join "/" (rest (splitList "/" (trimPrefix "pvc://" .Values.model.storageUri))) | trimSuffix "/" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.knative" -}}
+{{- if and (eq .Values.mode "inferenceService") (eq .Values.inferenceService.deploymentMode "Knative") -}}true{{- end -}}
+{{- end -}}
+
+{{/* Seconds that accepted requests get: as asked for, but a runtime's pods always end after 30 s. */}}
+{{- define "predictor.gracePeriod" -}}
+{{- $drain := .Values.drain -}}
+{{- if eq .Values.mode "servingRuntime" -}}
+{{- $left := sub 28 (add $drain.preStopSeconds $drain.delaySeconds) -}}
+{{- max 0 (min $left $drain.gracePeriodSeconds) -}}
+{{- else -}}
+{{- $drain.gracePeriodSeconds | int -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.drainSeconds" -}}
+{{- add .Values.drain.preStopSeconds .Values.drain.delaySeconds .Values.drain.gracePeriodSeconds -}}
+{{- end -}}
+
+{{- define "predictor.terminationGracePeriod" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- add (include "predictor.drainSeconds" .) 10 -}}
+{{- else -}}
+{{- .Values.terminationGracePeriodSeconds | int -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A setting's value as text: YAML's whole numbers must not become 6.5535e+06. */}}
+{{- define "predictor.scalar" -}}
+{{- if kindIs "string" . -}}{{ . }}{{- else -}}{{ toJson . }}{{- end -}}
+{{- end -}}
+
+{{/* What the ConfigMap holds, empty for nothing. */}}
+{{- define "predictor.configuration" -}}
+{{- range $name, $value := .Values.settings }}
+PREDICTOR_{{ upper $name }}: {{ include "predictor.scalar" $value | quote }}
+{{- end }}
+{{- with .Values.configProperties }}
+config.properties: |
+{{ . | indent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.httpProbe" -}}
+httpGet:
+  path: {{ .path }}
+  port: http1
+periodSeconds: {{ .probe.periodSeconds }}
+timeoutSeconds: {{ .probe.timeoutSeconds }}
+failureThreshold: {{ .probe.failureThreshold }}
+{{- end -}}
+
+{{/* Prometheus: requests that wait in all pods. */}}
+{{- define "predictor.queueQuery" -}}
+{{- $pods := printf "%s-.*" (include "predictor.fullname" .) -}}
+sum(predictor_queue_depth{namespace="{{ .Release.Namespace }}", pod=~"{{ $pods }}"})
+{{- end -}}

@@ -1,0 +1,259 @@
+{{/* The parts of a pod that all three modes share. */}}
+
+{{- define "predictor.environment" -}}
+{{- $environment := list
+    (dict "name" "PREDICTOR_GRPC_PORT" "value" (ternary "8081" "0" (and .Values.grpc.enabled (not (include "predictor.knative" .)))))
+    (dict "name" "PREDICTOR_DRAIN_DELAY" "value" (include "predictor.scalar" .Values.drain.delaySeconds))
+    (dict "name" "PREDICTOR_GRACE_PERIOD" "value" (include "predictor.gracePeriod" .)) -}}
+{{- if not .Values.gpu.enabled -}}
+{{- $environment = append $environment (dict "name" "PREDICTOR_DEVICE" "value" "cpu") -}}
+{{- end -}}
+{{- with .Values.model.name -}}
+{{- $environment = append $environment (dict "name" "PREDICTOR_MODEL_NAME" "value" .) -}}
+{{- end -}}
+{{- if .Values.configProperties -}}
+{{- $environment = append $environment (dict "name" "TS_CONFIG_FILE" "value" "/etc/predictor/config.properties") -}}
+{{- end -}}
+{{- if include "predictor.tokenSecret" . -}}
+{{- $environment = append $environment (dict "name" "PREDICTOR_TOKEN_FILE" "value" "/etc/predictor-token/token") -}}
+{{- end -}}
+{{- if and (eq .Values.mode "inferenceService") (eq (include "predictor.source" .) "storageUri") -}}
+{{- $environment = append $environment (dict "name" "STORAGE_URI" "value" .Values.model.storageUri) -}}
+{{- end -}}
+{{- /* A ClusterServingRuntime cannot refer to a ConfigMap: its pods are in other namespaces. */ -}}
+{{- if eq .Values.mode "servingRuntime" -}}
+{{- range $name, $value := .Values.settings -}}
+{{- $environment = append $environment (dict "name" (printf "PREDICTOR_%s" (upper $name)) "value" (include "predictor.scalar" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- $given := list -}}
+{{- range .Values.extraEnv -}}
+{{- $given = append $given .name -}}
+{{- end -}}
+{{- $kept := list -}}
+{{- range $environment -}}
+{{- if not (has .name $given) -}}
+{{- $kept = append $kept . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (concat $kept .Values.extraEnv) -}}
+{{- end -}}
+
+{{- define "predictor.environmentFrom" -}}
+{{- $sources := list -}}
+{{- if and .Values.settings (ne .Values.mode "servingRuntime") -}}
+{{- $sources = append $sources (dict "configMapRef" (dict "name" (printf "%s-settings" (include "predictor.fullname" .)))) -}}
+{{- end -}}
+{{- $sources = concat $sources .Values.extraEnvFrom -}}
+{{- if $sources -}}
+{{- toYaml $sources -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.arguments" -}}
+{{- $arguments := list -}}
+{{- $flags := or (not .Values.args) (hasPrefix "-" (first (append .Values.args ""))) -}}
+{{- if and .Values.configProperties $flags -}}
+{{- $arguments = append $arguments "--config=/etc/predictor/config.properties" -}}
+{{- end -}}
+{{- if and (eq .Values.mode "servingRuntime") $flags -}}
+{{- /* KServe fills in the InferenceService's name. */ -}}
+{{- $arguments = append $arguments "--model-name={{.Name}}" -}}
+{{- end -}}
+{{- $arguments = concat $arguments .Values.args -}}
+{{- if $arguments -}}
+{{- toYaml $arguments -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "predictor.resources" -}}
+{{- $limits := deepCopy (default dict .Values.resources.limits) -}}
+{{- $requests := deepCopy (default dict .Values.resources.requests) -}}
+{{- if .Values.gpu.enabled -}}
+{{- $_ := set $limits .Values.gpu.resource (toString .Values.gpu.count) -}}
+{{- $_ := set $requests .Values.gpu.resource (toString .Values.gpu.count) -}}
+{{- end -}}
+{{- with $requests }}
+requests:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $limits }}
+limits:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.shm.sizeLimit }}
+- name: shm
+  mountPath: /dev/shm
+{{- end }}
+{{- if .Values.configProperties }}
+- name: configuration
+  mountPath: /etc/predictor
+  readOnly: true
+{{- end }}
+{{- if include "predictor.tokenSecret" . }}
+- name: token
+  mountPath: /etc/predictor-token
+  readOnly: true
+{{- end }}
+{{- if eq (include "predictor.source" .) "claim" }}
+- name: models
+  mountPath: /mnt/models
+  readOnly: true
+  {{- with include "predictor.claimPath" . }}
+  subPath: {{ . }}
+  {{- end }}
+{{- else if and (eq (include "predictor.source" .) "storageUri") (eq .Values.mode "deployment") }}
+- name: models
+  mountPath: /mnt/models
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.volumes" -}}
+- name: tmp
+  {{- if .Values.tmp.sizeLimit }}
+  emptyDir:
+    sizeLimit: {{ .Values.tmp.sizeLimit }}
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+{{- if .Values.shm.sizeLimit }}
+- name: shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: {{ .Values.shm.sizeLimit }}
+{{- end }}
+{{- if .Values.configProperties }}
+- name: configuration
+  configMap:
+    name: {{ include "predictor.fullname" . }}-configuration
+{{- end }}
+{{- if include "predictor.tokenSecret" . }}
+- name: token
+  secret:
+    secretName: {{ include "predictor.tokenSecret" . }}
+    items:
+      - key: {{ .Values.token.key }}
+        path: token
+{{- end }}
+{{- if eq (include "predictor.source" .) "claim" }}
+- name: models
+  persistentVolumeClaim:
+    claimName: {{ include "predictor.claimName" . }}
+    readOnly: true
+{{- else if and (eq (include "predictor.source" .) "storageUri") (eq .Values.mode "deployment") }}
+- name: models
+  emptyDir: {}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "predictor.container" -}}
+name: kserve-container
+image: {{ include "predictor.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with include "predictor.arguments" . }}
+args:
+  {{- . | nindent 2 }}
+{{- end }}
+ports:
+  - name: http1
+    containerPort: 8080
+    protocol: TCP
+  {{- if and .Values.grpc.enabled (not (include "predictor.knative" .)) }}
+  - name: h2c
+    containerPort: 8081
+    protocol: TCP
+  {{- end }}
+env:
+  {{- include "predictor.environment" . | nindent 2 }}
+{{- with include "predictor.environmentFrom" . }}
+envFrom:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with include "predictor.resources" . | trim }}
+resources:
+  {{- . | nindent 2 }}
+{{- end }}
+startupProbe:
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.startup) | nindent 2 }}
+readinessProbe:
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.readiness) | nindent 2 }}
+livenessProbe:
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/live" "probe" .Values.probes.liveness) | nindent 2 }}
+{{- if and .Values.drain.preStopSeconds (not (include "predictor.knative" .)) }}
+lifecycle:
+  preStop:
+    exec:
+      command: [sleep, {{ .Values.drain.preStopSeconds | quote }}]
+{{- end }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  {{- include "predictor.volumeMounts" . | nindent 2 }}
+{{- end -}}
+
+{{/* Fields of the pod that the runtime's specification has too. */}}
+{{- define "predictor.placement" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $tolerations := .Values.tolerations }}
+{{- if and .Values.gpu.enabled .Values.gpu.toleration }}
+{{- $tolerations = append $tolerations (dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule") }}
+{{- end }}
+{{- with $tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Those that only a pod's own specification has. */}}
+{{- define "predictor.podFields" -}}
+serviceAccountName: {{ include "predictor.serviceAccountName" . }}
+automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
+{{- if not (include "predictor.knative" .) }}
+terminationGracePeriodSeconds: {{ include "predictor.terminationGracePeriod" . }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- if .Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range .Values.topologySpreadConstraints }}
+  {{- $constraint := deepCopy . }}
+  {{- if not $constraint.labelSelector }}
+  {{- $_ := set $constraint "labelSelector" (dict "matchLabels" (include "predictor.podSelector" $ | fromYaml)) }}
+  {{- end }}
+  - {{ toYaml $constraint | nindent 4 | trim }}
+  {{- end }}
+{{- end }}
+{{- end -}}
