@@ -71,7 +71,9 @@ class Value(typing.NamedTuple):
 def read_values(text: str) -> list[Value]:
     """Return every key that has a comment, and every leaf, in the order of the file."""
     values: list[Value] = []
-    tree, path, comment, quoted = yaml.safe_load(text), [], [], -1
+    tree, quoted = yaml.safe_load(text), -1
+    path: list[str] = []
+    comment: list[str] = []
     for line in text.splitlines():
         indent = len(line) - len(line.lstrip())
         if line.lstrip().startswith("# "):

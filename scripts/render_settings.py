@@ -18,7 +18,16 @@ _ROOT = Path(__file__).resolve().parent.parent
 PAGE = _ROOT / "docs" / "settings.md"
 CHART_SCHEMA = _ROOT / "charts" / "predictor" / "values.schema.json"
 # Those that the chart sets itself, by values of their own: two places for one thing would contradict.
-OF_THE_CHART = ("host", "port", "grpc_port", "model_name", "drain_delay", "grace_period", "token_file", "started_line")
+OF_THE_CHART = (
+    "host",
+    "port",
+    "grpc_port",
+    "model_name",
+    "drain_delay",
+    "grace_period",
+    "token_file",
+    "started_line",
+)
 _INTRODUCTION = f"""\
 # Settings
 

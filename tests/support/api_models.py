@@ -21,6 +21,7 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "ResourceQuantity": (str, int, float),
+    "V1beta1MetricQuantity": (str, int, float),
     "datetime": (str,),
 }
 

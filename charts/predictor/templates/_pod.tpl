@@ -66,19 +66,32 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Quantities as text, which is what every schema takes. */}}
+{{- define "predictor.quantities" -}}
+{{- $quantities := dict -}}
+{{- range $name, $amount := . -}}
+{{- $_ := set $quantities $name (include "predictor.scalar" $amount) -}}
+{{- end -}}
+{{- toYaml $quantities -}}
+{{- end -}}
+
 {{- define "predictor.resources" -}}
 {{- $limits := deepCopy (default dict .Values.resources.limits) -}}
 {{- $requests := deepCopy (default dict .Values.resources.requests) -}}
 {{- if .Values.gpu.enabled -}}
-{{- $_ := set $limits .Values.gpu.resource (toString .Values.gpu.count) -}}
-{{- $_ := set $requests .Values.gpu.resource (toString .Values.gpu.count) -}}
+{{- $_ := set $limits .Values.gpu.resource .Values.gpu.count -}}
+{{- $_ := set $requests .Values.gpu.resource .Values.gpu.count -}}
 {{- end -}}
 {{- with $requests }}
 requests:
-  {{- toYaml . | nindent 2 }}
+  {{- include "predictor.quantities" . | nindent 2 }}
 {{- end }}
 {{- with $limits }}
 limits:
+  {{- include "predictor.quantities" . | nindent 2 }}
+{{- end }}
+{{- with .Values.resources.claims }}
+claims:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}

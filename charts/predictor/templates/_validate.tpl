@@ -10,6 +10,9 @@
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
 {{- end -}}
+{{- if and $values.autoscaling.enabled (eq (int $values.autoscaling.minReplicas) 0) (eq $values.autoscaling.engine "hpa") (not (include "predictor.knative" .)) -}}
+{{- fail "an HPA keeps one pod at least: set autoscaling.minReplicas to 1, or use KEDA or Knative" -}}
+{{- end -}}
 {{- if and $values.autoscaling.enabled (not $values.autoscaling.queueDepth) (not $values.autoscaling.cpuPercent) -}}
 {{- fail "autoscaling needs queueDepth or cpuPercent" -}}
 {{- end -}}
