@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help serve test stress bench check fix train setup constraints clean
+.PHONY: help serve test stress bench check fix train setup constraints clean image chart-docs cluster-test
 export PYTHON TORCH TORCH_INDEX
 
 BIN := .venv/bin
@@ -18,7 +18,7 @@ given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) $($(1)))
 help:  ## show this list
 	@echo 'make TARGET [VARIABLE=value ...]'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r n t; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r n t; do \
 		printf '%-14s %s\n' "$$n" "$$t"; done
 	@echo
 	@echo 'HOST=127.0.0.1 PORT=8080   where `make serve` listens'
@@ -67,3 +67,19 @@ constraints:  ## write constraints.txt anew from pyproject.toml
 clean:  ## remove .venv, caches and build folders
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find $(PATHS) -name __pycache__ -type d -exec rm -rf {} +
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' predictor/__init__.py)
+IMAGE = predictor:$(VERSION)$(if $(filter cuda,$(TORCH)),-gpu)
+
+image:  ## build the container image (TORCH=cuda for GPUs, IMAGE=name:tag, ARGS="--push ...")
+	docker build --tag $(IMAGE) --build-arg TORCH=$(if $(filter cuda,$(TORCH)),cuda,cpu) \
+		$(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) $(ARGS) .
+
+chart-docs:  ## write the chart's README and schema anew
+	@$(BOOTSTRAP) check
+	PYTHONPATH=. $(BIN)/python scripts/render_settings.py
+	PYTHONPATH=. $(BIN)/python scripts/render_chart.py
+
+cluster-test:  ## the image and the chart on a real Kubernetes (../shared/tools/cluster, or KUBECONFIG)
+	@exec $(BOOTSTRAP) test python -m pytest -m cluster tests/cluster $(ARGS)

@@ -27,10 +27,10 @@ Written by `python scripts/render_chart.py` from `values.yaml`; change it there.
 
 Serves PyTorch models on Kubernetes, on NVIDIA GPUs unless told otherwise, in one of three modes:
 
-    helm install digits charts/predictor                                           # Deployment and Service
-    helm install digits charts/predictor --set mode=inferenceService               # KServe, this model alone
+    helm install digits charts/predictor                                       # Deployment and Service
+    helm install digits charts/predictor --set mode=inferenceService           # KServe, this model alone
     helm install torch charts/predictor --set mode=servingRuntime \\
-      --set servingRuntime.clusterScoped=true                                      # KServe, for everybody's models
+      --set servingRuntime.clusterScoped=true                                  # KServe, for all models
 
 No registry hosts the image yet. Build it (`make image`, [docs/image.md](../../docs/image.md)), push it to
 yours, and name that in `image.repository`; or load it into the nodes as `predictor`. Without a GPU add

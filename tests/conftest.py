@@ -11,18 +11,19 @@ collect_ignore = ["support"]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "stress: minutes of heavy load; runs only with -m stress")
-    config.addinivalue_line(
-        "markers", "cluster: changes a real Kubernetes cluster; runs only with -m cluster"
-    )
+    config.addinivalue_line("markers", "cluster: needs Docker or Kubernetes; runs only with -m cluster")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the heavy tests to those who ask for them."""
-    unwanted = {"stress", "cluster"} - set(config.getoption("markexpr").split())
-    heavy = [item for item in items if unwanted & set(item.keywords)]
+    unasked = {"stress", "cluster"} - set(config.getoption("markexpr").split())
+    kept: list[pytest.Item] = []
+    heavy: list[pytest.Item] = []
+    for item in items:
+        (heavy if any(map(item.get_closest_marker, unasked)) else kept).append(item)
     if heavy:
         config.hook.pytest_deselected(items=heavy)
-        items[:] = [item for item in items if "stress" not in item.keywords]
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_every_value_has_a_comment():
 def test_the_reader_of_values_sees_every_leaf(defaults):
     def leaves(tree, path=()):
         for key, value in tree.items():
-            if isinstance(value, dict) and value and path + (key,) not in documented:
+            if isinstance(value, dict) and value and (*path, key) not in documented:
                 yield from leaves(value, (*path, key))
             else:
                 yield (*path, key)

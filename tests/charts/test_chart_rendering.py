@@ -222,7 +222,10 @@ def test_objects_have_names_of_their_own_and_the_releases_namespace(rendered, ca
 def test_every_pod_is_locked_down_and_probed(rendered, case):
     found = container(rendered[case])
     assert found["name"] == "kserve-container"
-    assert found["ports"][0] == {"name": "http1", "containerPort": 8080, "protocol": "TCP"}
+    if "runtime" in case:
+        assert "ports" not in found
+    else:
+        assert found["ports"][0] == {"name": "http1", "containerPort": 8080, "protocol": "TCP"}
     assert found["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -230,9 +233,9 @@ def test_every_pod_is_locked_down_and_probed(rendered, case):
     }
     paths = {kind: found[kind]["httpGet"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert paths == {
-        "startupProbe": {"path": "/v2/health/ready", "port": "http1"},
-        "readinessProbe": {"path": "/v2/health/ready", "port": "http1"},
-        "livenessProbe": {"path": "/v2/health/live", "port": "http1"},
+        "startupProbe": {"path": "/v2/health/ready", "port": 8080},
+        "readinessProbe": {"path": "/v2/health/ready", "port": 8080},
+        "livenessProbe": {"path": "/v2/health/live", "port": 8080},
     }
     assert {"name": "tmp", "mountPath": "/tmp"} in found["volumeMounts"]
     mounted = {mount["name"] for mount in found["volumeMounts"]}

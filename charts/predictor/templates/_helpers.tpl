@@ -145,7 +145,7 @@ config.properties: |
 {{- define "predictor.httpProbe" -}}
 httpGet:
   path: {{ .path }}
-  port: http1
+  port: 8080
 periodSeconds: {{ .probe.periodSeconds }}
 timeoutSeconds: {{ .probe.timeoutSeconds }}
 failureThreshold: {{ .probe.failureThreshold }}

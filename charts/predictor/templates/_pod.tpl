@@ -179,6 +179,8 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   {{- . | nindent 2 }}
 {{- end }}
+{{- /* None for a runtime: KServe means 8080 then, an InferenceService adds h2c, and Knative allows one. */}}
+{{- if ne .Values.mode "servingRuntime" }}
 ports:
   - name: http1
     containerPort: 8080
@@ -188,6 +190,7 @@ ports:
     containerPort: 8081
     protocol: TCP
   {{- end }}
+{{- end }}
 env:
   {{- include "predictor.environment" . | nindent 2 }}
 {{- with include "predictor.environmentFrom" . }}
