@@ -24,6 +24,7 @@ _FILES = {
     "/ui/ui.css": "ui.css",
     "/ui/ui.js": "ui.js",
     "/ui/dom.js": "dom.js",
+    "/ui/explain.js": "explain.js",
     "/ui/fields.js": "fields.js",
     "/ui/picture.js": "picture.js",
     "/ui/icon.svg": "icon.svg",
@@ -108,6 +109,7 @@ class PagesProtocol:
                     "ready": model.ready,
                     "state": model.state.value.lower(),
                     "failure": model.failure,
+                    "explains": bool(model.info.explain),
                     "examples": await asyncio.to_thread(examples.list_examples, model.archive.directory),
                 }
             )

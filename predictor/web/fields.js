@@ -7,7 +7,7 @@
 import { escape, labelled, make, quote } from "./dom.js";
 import { pictureField } from "./picture.js";
 
-/** Build the form of `model` from its declared inputs: {elements, fill(example), request()}. */
+/** Build the form of `model` from its declared inputs: {elements, fill(example), request(), explanation(wish)}. */
 export function buildForm(model, inputs) {
   if (inputs.length === 0) return handlerForm(model);
   const fields = inputs.map((spec) => [spec.name, fieldFor(spec)]);
@@ -20,6 +20,7 @@ export function buildForm(model, inputs) {
       else first.set(example.value);
     },
     request: () => (onlyPicture ? pictureRequest(model, first) : namedRequest(model, fields)),
+    explanation: (wish) => explanationRequest(model, fields, wish),
   };
 }
 
@@ -37,6 +38,20 @@ function fileRequest(model, file) {
 }
 
 async function namedRequest(model, fields) {
+  const { body, shell } = await namedValues(fields);
+  return post(`predict/${encode(model)}`, "application/json", body, `-d '${shell}'`);
+}
+
+/** Ask V1 why; `texts` are what was written into fields of text, by input. */
+async function explanationRequest(model, fields, wish) {
+  const { body, shell } = await namedValues(fields);
+  const around = (instance, explain) => `{"instances": [${instance}], "explain": ${explain}}`;
+  const request = post(`v1/models/${encode(model)}:explain`, "application/json", around(body, wish), `-d '${around(shell, escape(wish))}'`);
+  return { ...request, texts: Object.fromEntries(fields.map(([name, field]) => [name, field.text?.()])) };
+}
+
+/** The object of all values as JSON, and the same for a shell. */
+async function namedValues(fields) {
   const body = [];
   const shell = [];
   for (const [name, field] of fields) {
@@ -46,7 +61,7 @@ async function namedRequest(model, fields) {
     body.push(`${key}: ${value.json}`);
     shell.push(`${escape(key)}: ${value.shell ?? escape(value.json)}`);
   }
-  return post(`predict/${encode(model)}`, "application/json", `{${body.join(", ")}}`, `-d '{${shell.join(", ")}}'`);
+  return { body: `{${body.join(", ")}}`, shell: `{${shell.join(", ")}}` };
 }
 
 function post(path, type, body, data) {
@@ -111,6 +126,7 @@ function textField(spec) {
     element: labelled(spec.name, input, spec.description, "wide"),
     set: (value) => void (input.value = value),
     read: () => ({ json: JSON.stringify(input.value) }),
+    text: () => input.value,
   };
 }
 

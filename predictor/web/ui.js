@@ -1,6 +1,7 @@
 // The page: choose a model, fill in its form, send the request, show the answer.
 
 import { breakable, make, quote } from "./dom.js";
+import * as why from "./explain.js";
 import { buildForm } from "./fields.js";
 
 // The page may live behind a path prefix, so every address starts from where this file lies.
@@ -16,6 +17,7 @@ let models = [];
 let form = null;
 let info = null;
 let shown = "";
+let fresh = false;
 
 start();
 
@@ -23,6 +25,9 @@ async function start() {
   at("model").addEventListener("change", () => choose(at("model").value));
   at("form").addEventListener("submit", predict);
   at("copy").addEventListener("click", copy);
+  at("explain").addEventListener("click", explain);
+  at("method").addEventListener("change", why.describe);
+  for (const kind of ["input", "pointerup", "drop"]) at("form").addEventListener(kind, () => (fresh = false));
   window.addEventListener("hashchange", chooseFromAddress);
   try {
     await refresh();
@@ -70,8 +75,10 @@ function chooseFromAddress() {
 async function choose(name) {
   at("model").value = name;
   history.replaceState(null, "", `#${encodeURIComponent(name)}`);
-  info = await getJson(`info/${encodeURIComponent(name)}`);
+  const explains = chosen().explains ? getJson(`v1/models/${encodeURIComponent(name)}/explain`) : null;
+  const [told, methods] = await Promise.all([getJson(`info/${encodeURIComponent(name)}`), explains]);
   if (name !== at("model").value) return;
+  info = told;
   shown = signature();
   form = buildForm(name, info.inputs);
   at("description").textContent = info.description;
@@ -81,6 +88,7 @@ async function choose(name) {
   at("examples").parentElement.hidden = buttons.length === 0;
   const [first] = chosen().examples;
   if (first && first.kind !== "image") form.fill(first);
+  why.offer(methods, info);
   clearAnswer();
   showState();
 }
@@ -98,6 +106,7 @@ function exampleButton(name, example) {
   if (example.kind === "image") button.append(make("img", { src: address.href, alt: "", width: 40, height: 40 }));
   button.append(make("span", {}, example.name));
   button.addEventListener("click", async () => {
+    fresh = false;
     if (example.kind !== "image") return form.fill(example);
     const response = await fetch(address);
     form.fill({ kind: "image", value: new File([await response.blob()], example.name) });
@@ -122,6 +131,34 @@ async function predict(event) {
   working(false);
 }
 
+/** Explain what the form holds, after predicting it if that has not been done. */
+async function explain() {
+  if (at("explain").ariaDisabled === "true") return;
+  if (!fresh) await predict(new Event("submit"));
+  if (!fresh) return;
+  explaining(true);
+  why.forget();
+  try {
+    const request = await form.explanation(why.wish());
+    const started = performance.now();
+    const response = await send(request);
+    const text = await response.text();
+    showRequest(request, response, text, performance.now() - started);
+    const answer = parse(text);
+    if (response.ok) await why.show(answer.explanations[0], request.texts);
+    else why.fail(answer?.error ?? text);
+  } catch (error) {
+    why.fail(error.message);
+  }
+  explaining(false);
+}
+
+function explaining(busy) {
+  at("explain").ariaDisabled = String(busy);
+  at("explain").textContent = busy ? "Explaining…" : "Explain";
+  at("why").ariaBusy = String(busy);
+}
+
 async function send({ path, method, headers, body }) {
   try {
     return await fetch(new URL(path, ROOT), { method, headers, body });
@@ -142,22 +179,30 @@ function clearAnswer() {
   at("summary").hidden = false;
   at("error").hidden = true;
   at("details").hidden = true;
+  fresh = false;
+  why.forget();
   showBars(info.classes.slice(0, MAX_BARS).map((label) => [label, null]));
 }
 
 function showAnswer(request, response, text, milliseconds) {
   clearAnswer();
   const answer = parse(text);
+  fresh = response.ok;
   if (response.ok) showPrediction(answer);
   else showError(status(response), answer?.detail ?? answer?.error ?? answer?.message ?? text);
-  const duration = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
-  at("timing").textContent = `${response.ok ? `${status(response)}, ` : ""}${duration} ms there and back`;
-  const readable = answer === null || text.includes("\n") ? text : spaced(text);
-  at("raw").textContent = readable.length > MAX_SHOWN ? `${readable.slice(0, MAX_SHOWN)} …` : readable;
-  at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
+  showRequest(request, response, text, milliseconds);
   at("details").hidden = false;
   // On a narrow screen the answer lies below the form.
   if (at("answer").getBoundingClientRect().top > innerHeight / 2) at("answer").scrollIntoView();
+}
+
+/** Show the command of the last request, its answer, and how long that took. */
+function showRequest(request, response, text, milliseconds) {
+  const duration = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
+  at("timing").textContent = `${response.ok ? `${status(response)}, ` : ""}${duration} ms there and back`;
+  const readable = parse(text) === null || text.includes("\n") ? text : spaced(text);
+  at("raw").textContent = readable.length > MAX_SHOWN ? `${readable.slice(0, MAX_SHOWN)} …` : readable;
+  at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
 }
 
 /** TorchServe's predictions, and HTTP/2, have no reason phrase. */

@@ -371,10 +371,10 @@ def test_with_the_keyboard_alone(page: Page) -> None:
     assert page.answer() == "cultivar_0"
     assert focused().text == "Predict", "the focus stays where it was"
     order = []
-    for _ in range(3):
+    for _ in range(6):
         keys(Keys.TAB)
         order.append(focused().get_attribute("id"))
-    assert order == ["copy", "curl", "raw"]
+    assert order == ["target", "method", "explain", "copy", "curl", "raw"]
 
 
 def test_the_file_button_takes_the_focus(page: Page) -> None:
@@ -446,6 +446,119 @@ def test_nothing_jumps_while_the_page_loads(page: Page, width: int) -> None:
         setTimeout(() => done([]), 300);
     """
     assert sum(page.driver.execute_async_script(shifts)) < 0.01
+
+
+# Explanations
+
+
+def explain(page: Page, **choices: str) -> None:
+    """Press the button, after choosing in the lists whose ids are given, and wait for the explanation."""
+    for name, value in choices.items():
+        Select(page.find(name)).select_by_value(value)
+    page.find("explain").click()
+    page.until(lambda: page.text("explain") == "Explain" and page.find("explanation").is_displayed())
+
+
+def bars(page: Page) -> dict[str, float]:
+    rows = page.driver.find_elements(By.CSS_SELECTOR, "#figures .features li")
+    cells = [[cell.text for cell in row.find_elements(By.XPATH, "./span")] for row in rows]
+    return {name.split("\n")[0]: float(value.replace("\N{MINUS SIGN}", "-")) for name, _, value in cells}
+
+
+def test_a_picture_is_explained(page: Page) -> None:
+    page.open("digits")
+    page.find("input-image").send_keys(str(next(path for path in PICTURES if path.stem == "3")))
+    explain(page)
+    assert page.driver.find_element(By.CSS_SELECTOR, "#summary strong").text == "3", "predicted on the way"
+    assert page.text("question").startswith("Why '3' (9")
+    look = """
+        const canvas = document.querySelector("#figures canvas");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        let [red, blue] = [0, 0];
+        for (let i = 0; i < data.length; i += 4) {
+          red += data[i] > data[i + 2] + 40;
+          blue += data[i + 2] > data[i] + 40;
+        }
+        return [canvas.width, red, blue, canvas.getAttribute("aria-label")];
+    """
+    width, red, blue, label = page.run(look)
+    assert width == 336
+    assert red > 1000
+    assert blue > 100
+    assert label == "image with the parts marked that speak for and against '3'"
+    page.run("document.querySelector('#figures canvas').remove()")
+    explain(page, target="8", method="grad_cam")
+    assert page.text("question").startswith("What speaks for '8'? The answer is '3' (9")
+    assert page.run(look)[3].endswith("'8'")
+    assert '"method":"grad_cam","target":8' in page.text("curl")
+
+
+def test_the_columns_of_a_table_are_explained(page: Page, pages: Server) -> None:
+    page.open("wine")
+    explain(page, method="shapley_exact", target="1")
+    shown = bars(page)
+    row = json.loads((SAMPLES / "wine" / "examples" / "wine.json").read_text())
+    wish = {"instances": [row], "explain": {"method": "shapley_exact", "target": 1}}
+    (answer,) = pages.post("/v1/models/wine:explain", wish).json()["explanations"]
+    features = sorted(answer["features"], key=lambda feature: -abs(feature["attribution"]))[:12]
+    assert list(shown) == [feature["name"] for feature in features]
+    assert list(shown.values()) == pytest.approx([feature["attribution"] for feature in features], rel=1e-3)
+    assert "13.87 instead of 12.98" in page.text("figures")
+    assert page.text("timing").startswith("Status 200")
+
+
+def test_the_words_of_a_text_are_explained(page: Page) -> None:
+    page.open("docstrings")
+    area = page.find("input-text")
+    area.clear()
+    area.send_keys("\N{WINE GLASS} <b>Wait</b> for the\nlock")
+    explain(page)
+    text = page.driver.find_element(By.CSS_SELECTOR, "#figures .words")
+    assert text.get_attribute("textContent") == "\N{WINE GLASS} <b>Wait</b> for the\nlock"
+    marks = [mark.text for mark in text.find_elements(By.TAG_NAME, "mark")]
+    assert marks[-1] == "lock"
+    assert "Wait" in marks
+    assert bars(page)["lock"] > 0
+
+
+def test_an_explanation_that_is_refused_is_said(page: Page) -> None:
+    page.open("docstrings")
+    area = page.find("input-text")
+    area.clear()
+    area.send_keys("lock " * 30)
+    page.predict()
+    Select(page.find("method")).select_by_value("shapley_exact")
+    page.find("explain").click()
+    page.until(lambda: page.find("why-error").is_displayed())
+    assert "this example has 30" in page.text("why-error")
+    assert not page.find("explanation").is_displayed()
+    page.console()  # the browser notes every 400
+
+
+def test_an_explanation_goes_with_its_input(page: Page) -> None:
+    page.open("wine")
+    explain(page)
+    page.find("input-alcohol").send_keys("1")
+    explain(page)
+    assert "13.871 instead of" not in page.text("question")
+    assert "alcohol\n13.87 instead" in page.text("figures"), "13.871 to four digits"
+    assert '"alcohol": 13.871' in page.text("curl")
+    page.choose("docstrings")
+    assert not page.find("explanation").is_displayed()
+    page.choose("echo")
+    assert not page.find("why").is_displayed(), "its handler does not tell how it explains"
+
+
+@pytest.mark.parametrize("width", [320, 1200])
+@pytest.mark.parametrize("model", ["wine", "docstrings", HOSTILE])
+def test_an_explanation_fits_and_has_names(page: Page, model: str, width: int) -> None:
+    page.open(model, width)
+    explain(page)
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    assert ("list", "What each part contributed, strongest first") in _tree(page)
+    assert page.run("return window.hacked") is None
+    described = page.find("method").get_attribute("aria-describedby")
+    assert page.text(str(described))
 
 
 # The API page

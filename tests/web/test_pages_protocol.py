@@ -34,7 +34,13 @@ def served(directory, name="m", ready=True):
     archive = SimpleNamespace(directory=directory)
     failure = "" if ready else "no such file"
     return SimpleNamespace(
-        name=name, version="1.0", ready=ready, state=state, failure=failure, archive=archive
+        name=name,
+        version="1.0",
+        ready=ready,
+        state=state,
+        failure=failure,
+        archive=archive,
+        info=SimpleNamespace(explain={"methods": []} if ready else {}),
     )
 
 
@@ -164,6 +170,7 @@ async def test_models_are_listed_with_their_state_and_examples(ask):
         "ready": True,
         "state": "ready",
         "failure": "",
+        "explains": True,
         "examples": [{"name": "a b.png", "kind": "image"}],
     }
     assert (second["ready"], second["state"], second["failure"]) == (False, "recovering", "no such file")
