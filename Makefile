@@ -83,3 +83,20 @@ chart-docs:  ## write the chart's README and schema anew
 
 cluster-test:  ## the image and the chart on a real Kubernetes (../shared/tools/cluster, or KUBECONFIG)
 	@exec $(BOOTSTRAP) test python -m pytest -m cluster tests/cluster $(ARGS)
+
+.PHONY: kind-up kind-load kind-deploy kind-test kind-down
+
+kind-up:  ## KServe in a kind cluster on this machine
+	@exec scripts/kind/kind.sh up
+
+kind-load:  ## put the image onto its node (after make image)
+	@exec scripts/kind/kind.sh load
+
+kind-deploy:  ## the runtime and the samples there
+	@exec scripts/kind/kind.sh deploy
+
+kind-test:  ## real requests through its gateway
+	@exec scripts/kind/kind.sh test
+
+kind-down:  ## delete it
+	@exec scripts/kind/kind.sh down
