@@ -1,6 +1,6 @@
 """`gpux.yml`: what a model of GPUX says of its name, file, inputs and outputs, as a signature of ours.
 
-Its shapes hold the batch axis, ours do not. `preprocessing` and `runtime` are not read.
+Its shapes hold the batch axis, ours do not. `preprocessing` is passed on as it is, `runtime` is not read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import yaml
 from predictor.archives.errors import ArchiveError
 
 GPUX_FILE = "gpux.yml"
+
+# Keys of `preprocessing` that say that the model takes pictures, and their possible channels.
+_OF_PICTURES = ("resize", "normalize", "custom")
+_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ def read_gpux(folder: Path) -> Gpux:
         entries = _entries(content.get(key), folder)
         if entries:
             signature[key] = entries
+    preprocessing = content.get("preprocessing")
+    if preprocessing is not None:
+        signature["preprocessing"] = preprocessing
+        if isinstance(preprocessing, Mapping) and not preprocessing.keys().isdisjoint(_OF_PICTURES):
+            signature["inputs"] = [_as_picture(entry) for entry in signature.get("inputs", [])]
     return Gpux(
         str(content.get("name", "")),
         str(content.get("version", "")),
@@ -90,6 +99,12 @@ def _entry(spec: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(shape, list) and shape:
         return {**entry, "shape": [size if isinstance(size, int) and size > 0 else -1 for size in shape[1:]]}
     return {**entry, "ranked": False}
+
+
+def _as_picture(entry: dict[str, Any]) -> dict[str, Any]:
+    """Let an input of channels, height and width be sent as a picture, too."""
+    shape = entry.get("shape", [])
+    return {**entry, "kind": "image"} if len(shape) == 3 and shape[0] in _CHANNELS else entry
 
 
 def _description(spec: Mapping[str, Any]) -> str:

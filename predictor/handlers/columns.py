@@ -22,7 +22,7 @@ from predictor.ipc.messages import TensorSpec
 from predictor.oip.datatypes import DATATYPES
 
 if TYPE_CHECKING:
-    from predictor.handlers.signature import Signature
+    from predictor.handlers.declaration import Signature
 
 Element = Callable[[TensorSpec, Any], Array]
 """Turns one element of BYTES (a picture or a text) into the array that its input declares."""

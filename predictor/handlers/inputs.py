@@ -1,4 +1,4 @@
-"""Named inputs: their declaration, and the rules by which a client's values are checked against it.
+"""Named inputs: the rules by which a client's values are checked against their declaration.
 
 The rules are those of `docs/protocols.md` ("Named inputs"): numbers are cast to the declared dtype
 where that loses nothing, and the rank of a value tells one example from a batch.
@@ -10,42 +10,15 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from predictor.errors import InvalidInput
 from predictor.ipc.messages import TensorSpec
-from predictor.oip.datatypes import DATATYPES
-
-_KINDS = ("tensor", "image", "text")
 
 
 class SignatureError(Exception):
     """A `signature:` section cannot be used; the text names the key."""
-
-
-def parse_specs(section: Any, key: str) -> tuple[TensorSpec, ...]:
-    """Read the list of inputs or outputs of a `signature:` section.
-
-    Raises:
-        SignatureError: an entry has the wrong form; the text names it.
-    """
-    if not isinstance(section, list):
-        raise SignatureError(f"signature.{key} must be a list, got {type(section).__name__}")
-    specs = []
-    for position, entry in enumerate(section):
-        try:
-            spec = msgspec.convert(entry, TensorSpec)
-        except msgspec.ValidationError as error:
-            raise SignatureError(f"signature.{key}[{position}]: {error}") from error
-        if spec.kind not in _KINDS:
-            raise SignatureError(f"signature.{key}[{position}].kind must be one of {', '.join(_KINDS)}")
-        # An output may be text without further ado; what comes in has to say how it is read.
-        if spec.kind == "tensor" and not (key == "outputs" and spec.dtype == "string"):
-            spec = _with_known_dtype(spec, f"signature.{key}[{position}].dtype")
-        specs.append(spec)
-    return tuple(specs)
 
 
 def numbers(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
@@ -170,19 +143,6 @@ def from_base64(spec: TensorSpec, text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise InvalidInput(f"Invalid input for '{spec.name}': not base64 ({error})") from error
-
-
-def _with_known_dtype(spec: TensorSpec, where: str) -> TensorSpec:
-    """Return `spec` with the plain name of its dtype: `float` becomes float64."""
-    if spec.dtype == "bfloat16":
-        return spec
-    try:
-        dtype = np.dtype(spec.dtype)
-    except TypeError as error:
-        raise SignatureError(f"{where}: unknown dtype {spec.dtype!r}") from error
-    if dtype.kind not in "iufb" or dtype.name not in DATATYPES:
-        raise SignatureError(f"{where}: dtype {spec.dtype!r} is not numeric")
-    return msgspec.structs.replace(spec, dtype=dtype.name)
 
 
 def cast_array(spec: TensorSpec, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

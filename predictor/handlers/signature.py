@@ -23,82 +23,16 @@ from predictor.explain.explainer import Explainer
 from predictor.explain.text import Embedding, Word
 from predictor.handlers.columns import arguments, join_rows, rows_of, split_rows
 from predictor.handlers.context import Context
-from predictor.handlers.formats import LoadedModel, default_names, load_model
-from predictor.handlers.inputs import (
-    SignatureError,
-    check_names,
-    check_shape,
-    from_base64,
-    numbers,
-    parse_specs,
-    split_examples,
-)
+from predictor.handlers.declaration import Signature
+from predictor.handlers.formats import default_names, load_model
+from predictor.handlers.inputs import SignatureError, check_names, check_shape, from_base64, numbers
 from predictor.handlers.pictures import open_image
 from predictor.handlers.stopwatch import Stage, enter
 from predictor.handlers.tensors import Array, Table, from_torch, to_torch
+from predictor.handlers.tokens import Tokenizer
 from predictor.ipc.messages import ModelInfo, TensorSpec
 
 logger = logging.getLogger(__name__)
-
-_CLASSIFIER_OUTPUTS = (
-    TensorSpec("label", "string", (), "text", "the most probable class"),
-    TensorSpec("score", "float32", (), "tensor", "its probability"),
-)
-
-
-_SIGNATURE_KEYS = ("description", "inputs", "outputs", "pack_inputs", "classes")
-
-
-class Signature:
-    """What a model takes and gives, by name.
-
-    Attributes:
-        inputs: in the order of the model's arguments.
-        outputs: as they are answered; () where nobody tells, and the model's answer names them.
-        pack_inputs: scalar inputs are stacked, in order, into one tensor [batch, number of inputs].
-        classes: labels of a classifier, () for other models.
-    """
-
-    def __init__(self, section: Any, told: LoadedModel | None = None) -> None:
-        """Read the `signature:` section of a model's config.
-
-        Args:
-            section: what is declared; it wins over what the model's file tells.
-            told: what that is, None if the file tells nothing.
-
-        Raises:
-            SignatureError: names the key that is wrong.
-        """
-        told_inputs, told_outputs = (told.inputs, told.outputs) if told else ((), ())
-        if section is None and told_inputs:
-            section = {}
-        if not isinstance(section, Mapping):
-            raise SignatureError("model-config.yaml has no 'signature' section")
-        unknown = sorted(str(key) for key in section if key not in _SIGNATURE_KEYS)
-        if unknown:
-            known = ", ".join(_SIGNATURE_KEYS)
-            raise SignatureError(f"signature has unknown keys: {', '.join(unknown)}; known are {known}")
-        self.description = str(section.get("description", ""))
-        declares_inputs = "inputs" in section or not told_inputs
-        self.inputs = parse_specs(section.get("inputs"), "inputs") if declares_inputs else told_inputs
-        if not self.inputs:
-            raise SignatureError("signature.inputs is empty")
-        self.pack_inputs = bool(section.get("pack_inputs", False))
-        if self.pack_inputs and any(spec.shape for spec in self.inputs):
-            raise SignatureError("signature.pack_inputs needs inputs of shape []")
-        self.classes = tuple(str(label) for label in section.get("classes", ()))
-        outputs = parse_specs(section["outputs"], "outputs") if "outputs" in section else told_outputs
-        if not outputs and not self.classes and not told_inputs:
-            raise SignatureError("signature.outputs is empty")
-        self.outputs = (*_CLASSIFIER_OUTPUTS, *outputs) if self.classes else outputs
-
-    def split(self, document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-        """Cut named inputs into examples; the flag says whether the client sent just one.
-
-        Raises:
-            InvalidInput: names the input at fault.
-        """
-        return split_examples(self.inputs, document)
 
 
 class SignatureHandler:
@@ -117,6 +51,7 @@ class SignatureHandler:
     signature: Signature
     device: torch.device
     explainer: Explainer
+    tokenizer: Tokenizer | None = None
 
     def initialize(self, context: Context) -> None:
         """Load the model that the manifest names.
@@ -137,6 +72,8 @@ class SignatureHandler:
         loaded = load_model(Path(properties["model_dir"]), manifest, self.device)
         self.model = loaded.module
         self.signature = Signature(section, loaded)
+        wants_tokens = bool(self.signature.preprocessing.tokenizer)
+        self.tokenizer = Tokenizer(Path(properties["model_dir"]), self.signature) if wants_tokens else None
         limits = (context.explain_timeout, context.explain_max_rows)
         self.explainer = Explainer(self, context.model_yaml_config or {}, *limits)
 
@@ -155,18 +92,15 @@ class SignatureHandler:
     def transform(self, name: str, value: Image.Image | str) -> torch.Tensor:
         """Turn one decoded picture or text into the tensor that input `name` declares.
 
-        The default converts pictures to the declared channels and size and scales them to 0..1; a
-        model that takes text must override it.
+        The default converts pictures to the declared channels and size and scales them to 0..1, and does
+        what `preprocessing:` says; a model that takes text and names no tokenizer must override it.
         """
         spec = next(spec for spec in self.signature.inputs if spec.name == name)
-        if isinstance(value, str):
+        if isinstance(value, Image.Image):
+            return self.signature.preprocessing.picture(spec, value)
+        if self.tokenizer is None:
             raise SignatureError(f"input '{name}' is text: the model's handler.py must override transform()")
-        channels, height, width = spec.shape
-        picture = value.convert("L" if channels == 1 else "RGB").resize(
-            (width, height), Image.Resampling.BILINEAR
-        )
-        pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, channels) / 255.0
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        return self.tokenizer.ids(value)
 
     def words(self, name: str, text: str) -> Sequence[Word]:
         """Return the word at each position of input `name`, and where it starts and ends in `text`.
@@ -216,6 +150,8 @@ class SignatureHandler:
             InvalidInput: names the input at fault.
         """
         values = self._named_values(row)
+        if self.tokenizer is not None:
+            values = self.tokenizer.row(values)
         check_names(self.signature.inputs, values)
         return {
             spec.name: self._tensor(spec, values[spec.name])
@@ -247,12 +183,14 @@ class SignatureHandler:
             return self._element(spec, value)
 
         specs = self.signature.inputs
-        batch = self._to_device([join_rows([array]) for array in arguments(self.signature, table, element)])
+        columns = arguments(self.signature, self._tokenized(table), element)
+        batch = self._to_device([join_rows([array]) for array in columns])
         packed = self.signature.pack_inputs
-        columns = list(batch[0].unbind(1)) if packed else batch
+        tensors = list(batch[0].unbind(1)) if packed else batch
         return [
             (
-                {spec.name: column[row] for spec, column in zip(specs, columns, strict=True)},
+                # Optional inputs at the end may be left out.
+                {spec.name: tensor[row] for spec, tensor in zip(specs, tensors, strict=False)},
                 {name: values[row] for name, values in texts.items()},
             )
             for row in range(len(batch[0]))
@@ -320,7 +258,7 @@ class SignatureHandler:
         groups: dict[Any, list[tuple[int, list[Array | None]]]] = {}
         for position, table in enumerate(tables):
             try:
-                batch = arguments(self.signature, table, self._element)
+                batch = arguments(self.signature, self._tokenized(table), self._element)
             except PredictorError as error:
                 answers[position] = error
                 continue
@@ -335,6 +273,9 @@ class SignatureHandler:
             for (position, _), answer in zip(members, split_rows(outputs, sizes), strict=True):
                 answers[position] = answer
         return answers
+
+    def _tokenized(self, table: Table) -> Table:
+        return table if self.tokenizer is None else self.tokenizer.table(table)
 
     def _to_device(self, batch: Sequence[Array | None]) -> list[torch.Tensor]:
         present = [index for index, array in enumerate(batch) if array is not None]
@@ -355,13 +296,17 @@ class SignatureHandler:
     def _named_values(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Find the inputs in a row, whether they are its keys, or lie in its `data` or `body`."""
         inputs = self.signature.inputs
-        if any(spec.name in row for spec in inputs):
+        text = self.signature.text
+        if any(spec.name in row for spec in inputs) or (text and text in row):
             return row
         value = next((row[key] for key in ("data", "body") if key in row), None)
         if value is None:
             raise InvalidInput(f"Missing required input: '{inputs[0].name}'")
         if isinstance(value, Mapping):
             return value
+        is_object = isinstance(value, (bytes, bytearray)) and value.lstrip().startswith(b"{")
+        if text and isinstance(value, (bytes, bytearray, str)) and not is_object:
+            return {text: value}
         if isinstance(value, (bytes, bytearray, str)) and inputs[0].kind == "tensor":
             value = _parse_json("The body", value)
             if isinstance(value, dict):

@@ -15,7 +15,7 @@ from typing import Any
 
 from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
 from predictor.explain.result import Page, RichAnswer
-from predictor.handlers.signature import Signature
+from predictor.handlers.declaration import Signature
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.runtime.cloudevents import Event, binary_event, structured_event
 from predictor.runtime.json_text import dump_json, load_json

@@ -14,7 +14,7 @@ import numpy as np
 
 from predictor.errors import InvalidInput
 from predictor.explain.tables import WishfulTable
-from predictor.handlers.signature import Signature
+from predictor.handlers.declaration import Signature
 from predictor.handlers.tensors import Array, Table, Tensor, widen_bf16
 from predictor.ipc.messages import InferenceRequest, Verb
 from predictor.oip.datatypes import DATATYPES, GRPC_TYPE

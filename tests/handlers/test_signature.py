@@ -15,10 +15,11 @@ from PIL import Image, features
 
 from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
 from predictor.handlers.context import Context
+from predictor.handlers.declaration import Signature
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError, load_module
 from predictor.handlers.pictures import open_image
-from predictor.handlers.signature import Signature, SignatureHandler
+from predictor.handlers.signature import SignatureHandler
 
 _SUM = """
 import torch

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime_fakes import NAMED, V1, request
 
 from predictor.errors import InvalidInput, InvalidOutput, PredictorError
-from predictor.handlers.signature import Signature
+from predictor.handlers.declaration import Signature
 from predictor.ipc.messages import Verb
 from predictor.runtime.envelopes import Decoded, decode, dump_json, encode, load_json
 

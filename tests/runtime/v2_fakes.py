@@ -10,7 +10,8 @@ import orjson
 import torch
 from runtime_fakes import make_context
 
-from predictor.handlers.signature import Signature, SignatureHandler
+from predictor.handlers.declaration import Signature
+from predictor.handlers.signature import SignatureHandler
 from predictor.handlers.tensors import Tensor
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.oip import inference_pb2 as pb
