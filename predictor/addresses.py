@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _ADDRESS = re.compile(r"(https?)://(\[[^\]/]+\]|[^:/\s]+)(?::([0-9]+))?/?|unix:(/.+)", re.IGNORECASE)
@@ -31,6 +31,12 @@ class Address:
             return f"unix:{self.unix}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def reachable(self) -> Address:
+        """Where a client on this machine connects to."""
+        anywhere = self.host in ("0.0.0.0", "::", "")  # noqa: S104 - recognised, not bound
+        return replace(self, host=_LOOPBACK) if anywhere and self.unix is None else self
 
     def is_same_socket(self, other: Address) -> bool:
         """Say whether both mean one socket; port 0 picks a free port, and so never the same one."""

@@ -3,6 +3,7 @@
 The flow of a request, and which error belongs to which step:
 
     http/       the bytes                     PayloadTooLarge, RequestTimeout
+                the token                     InvalidToken
     protocols/  the route                     ResourceNotFound, MethodNotAllowed
     serving/    the model                     ModelNotFound, ModelVersionNotFound, ModelNotReady
                 the queue                     QueueFull, DeadlineExceeded, ShuttingDown
@@ -57,6 +58,18 @@ class InvalidInput(PredictorError):
     torchserve_type = "BadRequestException"
 
 
+class InvalidToken(PredictorError):
+    """The route asks for a token, and the request brought none that counts for it."""
+
+    status = 401
+    torchserve_status = 400
+    torchserve_type = "InvalidKeyException"
+
+    def __init__(self, failed: str = "Authorization") -> None:
+        """Use TorchServe's text, in which "Authorization" or "Authentication" has failed."""
+        super().__init__(f"Token {failed} failed. Token either incorrect, expired, or not provided correctly")
+
+
 class PayloadTooLarge(PredictorError):
     """The body, or what it expands to, is over the limit."""
 
@@ -104,14 +117,14 @@ class ModelNotFound(PredictorError):
 
     def __init__(self, model: str, served: Sequence[str] = ()) -> None:
         """Name the missing `model`, and for those who can be told more, the `served` ones."""
+        self.model = model
         known = f" (served: {', '.join(served)})" if served else ""
         super().__init__(f"Model not found: {model}{known}")
-        self._model = model
 
     @property
     def torchserve_message(self) -> str:
         """TorchServe's text, which names the missing model alone."""
-        return f"Model not found: {self._model}"
+        return f"Model not found: {self.model}"
 
 
 class ModelVersionNotFound(PredictorError):

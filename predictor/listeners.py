@@ -11,7 +11,9 @@ import contextlib
 import dataclasses
 import enum
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -54,14 +56,14 @@ class Listener:
         return next(role.value for role in Role if role in self.roles)
 
     @property
-    def host(self) -> str:
-        """The address that it is bound to."""
-        return str(self.socket.getsockname()[0])
+    def port(self) -> int:
+        """The port that it is bound to, also where the settings let the system choose; 0 for a file."""
+        return int(self.socket.getsockname()[1]) if self.address.unix is None else 0
 
     @property
-    def port(self) -> int:
-        """The port that it is bound to, also where the settings let the system choose."""
-        return int(self.socket.getsockname()[1])
+    def url(self) -> str:
+        """Where a client on this machine finds it: an http:// or https:// URL, or unix:/path."""
+        return str(dataclasses.replace(self.address, port=self.port).reachable)
 
 
 class HttpServer(uvicorn.Server):
@@ -87,12 +89,20 @@ class HttpServer(uvicorn.Server):
 
 def plan(settings: Settings) -> dict[Role, Address]:
     """Return where each role is to be answered; those that nobody asked for are left out."""
-    planned = {Role.MAIN: Address(settings.host, settings.port)}
+    main = Address(settings.host, settings.port, settings.tls)
+    if settings.unix_socket is not None:
+        main = Address(unix=settings.unix_socket)
+    planned = {Role.MAIN: main}
     for role, name in _SETTINGS.items():
         text = getattr(settings, name)
         if text:
             planned[role] = parse_address(text, name)
     return planned
+
+
+def needs_tls(settings: Settings) -> bool:
+    """Return whether anything listens with TLS, gRPC included."""
+    return settings.grpc_tls or any(address.tls for address in plan(settings).values())
 
 
 def listen(settings: Settings) -> list[Listener]:
@@ -103,11 +113,15 @@ def listen(settings: Settings) -> list[Listener]:
     """
     found: list[tuple[Address, set[Role]]] = []
     for role, address in plan(settings).items():
-        same = next((roles for other, roles in found if other.is_same_socket(address)), None)
-        if same is not None:
-            same.add(role)
-        else:
+        same = next((entry for entry in found if entry[0].is_same_socket(address)), None)
+        if same is None:
             found.append((address, {role}))
+        elif same[0].tls != address.tls:
+            raise ListenError(
+                f"{same[0]} and {address} ({_SETTINGS[role]}) are one port, with TLS or without"
+            )
+        else:
+            same[1].add(role)
     listeners: list[Listener] = []
     try:
         for address, roles in found:
@@ -119,12 +133,16 @@ def listen(settings: Settings) -> list[Listener]:
 
 
 def close(listeners: list[Listener]) -> None:
-    """Close every socket."""
+    """Close every socket, and remove those that are files."""
     for listener in listeners:
         listener.socket.close()
+        if listener.address.unix is not None:
+            listener.address.unix.unlink(missing_ok=True)
 
 
-def http_server(settings: Settings, application: Application, listener: Listener) -> HttpServer:
+def http_server(
+    settings: Settings, application: Application, listener: Listener, tls: ssl.SSLContext | None = None
+) -> HttpServer:
     """Return the server of a listener other than the main one, whose configuration is KServe's."""
     config = uvicorn.Config(
         application,
@@ -132,18 +150,26 @@ def http_server(settings: Settings, application: Application, listener: Listener
         timeout_graceful_shutdown=int(settings.grace_period),
         timeout_keep_alive=settings.keep_alive,
     )
-    configure(config, application)
+    configure(config, application, listener, tls)
     return HttpServer(config, listener)
 
 
-def configure(config: uvicorn.Config, application: Application) -> None:
-    """Make uvicorn serve `application` over our connection class, and add nothing of its own."""
+def configure(
+    config: uvicorn.Config, application: Application, listener: Listener, tls: ssl.SSLContext | None = None
+) -> None:
+    """Make uvicorn serve `application` over our connection class, and add nothing of its own.
+
+    Args:
+        tls: for a listener whose address asks for TLS.
+    """
     config.app = application
     config.http = Connection
     config.lifespan = "off"
     config.access_log = False
     config.date_header = False
     config.proxy_headers = False
+    if listener.address.tls and tls is not None:
+        config.ssl_context_factory = lambda config, default: tls
 
 
 def grpc_port(settings: Settings) -> int:
@@ -155,12 +181,41 @@ def grpc_port(settings: Settings) -> int:
 
 
 def _bind(address: Address, roles: set[Role]) -> socket.socket:
+    if address.unix is not None:
+        return _bind_file(address.unix)
     what = " and ".join(_SETTINGS[role] for role in Role if role in roles and role in _SETTINGS)
     where = f"{address.host}:{address.port}" + (f" ({what})" if what else "")
-    if address.unix is not None:
-        raise ListenError(f"cannot listen on {address} ({what}): only TCP ports are offered")
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+
+
+def _bind_file(path: Path) -> socket.socket:
+    """Listen on a Unix socket; a file that a server left behind when it was killed is replaced.
+
+    Raises:
+        ListenError: it cannot be had; something else is there, or another server listens on it.
+    """
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and not _answers(path):
+            path.unlink()
+        found.bind(str(path))
+        found.listen(_BACKLOG)
+    except OSError as error:
+        found.close()
+        raise ListenError(f"cannot listen on unix:{path}: {error.strerror or error}") from error
+    return found
+
+
+def _answers(path: Path) -> bool:
+    """Return whether somebody listens on a socket file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True

@@ -21,7 +21,7 @@ from kserve.model_server import app as kserve_app
 from prometheus_client import REGISTRY
 
 from predictor import __version__
-from predictor.addresses import parse_allowed_urls
+from predictor.addresses import Address, parse_allowed_urls
 from predictor.configuration import Configuration
 from predictor.http.application import Application
 from predictor.ipc.allocator import keep_freed_blocks
@@ -35,14 +35,16 @@ from predictor.listeners import (
     grpc_port,
     http_server,
     listen,
+    needs_tls,
 )
 from predictor.metrics import Metrics
 from predictor.model import TorchModel
-from predictor.protocols.grpc.server import GrpcError, GrpcServer, Tls
+from predictor.protection import Protection
+from predictor.protocols.grpc.server import GrpcError, GrpcServer
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.managing import ModelManagement
 from predictor.protocols.metrics import MetricsProtocol
-from predictor.protocols.routes import find_by_role, find_protocol
+from predictor.protocols.routes import find_by_role, find_protocol, with_token
 from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Reloader
@@ -52,6 +54,9 @@ from predictor.settings import Settings
 from predictor.startup import describe_start
 from predictor.telemetry.logging import AccessLog, configure_logging
 from predictor.telemetry.torchserve import MetricsFileError
+from predictor.trust.access import Port
+from predictor.trust.errors import TrustError
+from predictor.trust.watch import watch
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +82,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         registry: Registry,
         listeners: list[Listener],
         metrics: Metrics,
+        protection: Protection,
     ) -> None:
         """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first."""
         # Without a handler of its own, kserve would install its log format over ours.
@@ -97,6 +103,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
         self._listeners = listeners
+        self._protection = protection
         self._stop = asyncio.Event()
         self._signals = 0
         self._http: list[HttpServer] = []
@@ -124,8 +131,16 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             )
         else:
             find = find_by_role(self.registry, {role.value for role in listener.roles}, metrics, management)
+        keys = self._protection.keys
+        if keys is not None and _manages(listener, self._listeners):
+            find = with_token(find, keys)
         return Application(
-            find, kserve_app, settings.max_request_size, self._access_log, self.metrics.requests
+            find,
+            kserve_app,
+            settings.max_request_size,
+            self._access_log,
+            self.metrics.requests,
+            self._protection.gate(_port(listener)),
         )
 
     def setup_event_loop(self) -> None:
@@ -139,10 +154,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
 
             asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         main, *others = zip(self._applications, self._listeners, strict=True)
-        configure(self._rest_server.config, main[0])
+        certificates = self._protection.certificates
+        tls = certificates.context if certificates is not None else None
+        configure(self._rest_server.config, *main, tls)
         self._rest_server._server = HttpServer(self._rest_server.config, main[1])
         self._http = [self._rest_server._server]
-        self._http += [http_server(self.settings, *pair) for pair in others]
+        self._http += [http_server(self.settings, *pair, tls) for pair in others]
 
     def register_signal_handler(self) -> None:
         """Leave signals to `_serve`, which can wait."""
@@ -163,11 +180,14 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         http = asyncio.ensure_future(self._serve_http())
         starting = asyncio.ensure_future(self._start_models())
         starting.add_done_callback(_log_failure)
+        watching = asyncio.ensure_future(watch(self._protection.watched))
+        watching.add_done_callback(_log_failure)
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([http, stopping], return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
         await self._drain()
         await http
+        watching.cancel()
         if self._access_log is not None:
             self._access_log.flush()
 
@@ -190,7 +210,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
                 port,
                 max_request_size=settings.max_request_size,
                 max_response_size=settings.max_response_size,
-                tls=_tls(settings),
+                certificates=self._protection.certificates if settings.grpc_tls else None,
+                guard=self._protection.guard,
                 meter=self.metrics.requests,
                 manager=self._manager if settings.enable_model_api else None,
             )
@@ -209,14 +230,18 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         await asyncio.gather(*(model.start() for model in self.registry.models()))
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
-        grpc_port = self._grpc.port if self._grpc is not None else 0
         main, *others = self._listeners
-        further = {listener.name: (listener.host, listener.port) for listener in others}
-        for line in describe_start(self.registry, main.host, main.port, grpc_port, further):
+        further = {listener.name: listener.url for listener in others}
+        for line in describe_start(self.registry, main.url, self._grpc_address(), further):
             logger.info(line)
         if self.settings.started_line:
             sys.stdout.write(self.settings.started_line + "\n")
             sys.stdout.flush()
+
+    def _grpc_address(self) -> str:
+        if self._grpc is None:
+            return ""
+        return str(Address(self.settings.host, self._grpc.port).reachable).removeprefix("http://")
 
     def _register_models(self) -> None:
         """Bring KServe's repository in line with our registry."""
@@ -236,6 +261,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             while self._reload_asked:
                 self._reload_asked = False
                 logger.info("SIGHUP: reading the model store again")
+                await asyncio.to_thread(self._protection.check_files)
                 await self._reloader.run()
         finally:
             self._reloading = None
@@ -288,7 +314,7 @@ async def _wait_closed(server: HttpServer, deadline: float) -> None:
 def _log_failure(task: asyncio.Task[None]) -> None:
     """Say what ended a task that nobody waits for."""
     if not task.cancelled() and task.exception() is not None:
-        logger.error("starting the models failed", exc_info=task.exception())
+        logger.error("a task of the server has ended", exc_info=task.exception())
 
 
 def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
@@ -312,15 +338,23 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
     except ListenError as error:
         logger.error("%s", error)
         return _EXIT_FAILURE
+    try:
+        protection = Protection(settings, needs_tls(settings))
+    except TrustError as error:
+        logger.error("%s", error)
+        close(listeners)
+        return _EXIT_FAILURE
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
-        return _serve_store(settings, ModelStore(configuration, scratch), listeners)
+        return _serve_store(settings, ModelStore(configuration, scratch), listeners, protection)
     finally:
         close(listeners)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _serve_store(settings: Settings, store: ModelStore, listeners: list[Listener]) -> int:
+def _serve_store(
+    settings: Settings, store: ModelStore, listeners: list[Listener], protection: Protection
+) -> int:
     opened = store.open()
     for problem in opened.problems:
         logger.error(problem)
@@ -335,7 +369,7 @@ def _serve_store(settings: Settings, store: ModelStore, listeners: list[Listener
         return _EXIT_FAILURE
     _leave_histograms_to_us()
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
-    server = PredictorServer(settings, store, registry, listeners, metrics)
+    server = PredictorServer(settings, store, registry, listeners, metrics, protection)
     server.start([])
     return server.exit_code
 
@@ -357,18 +391,18 @@ def _manager(settings: Settings, store: ModelStore, registry: Registry) -> Model
     return ModelManager(registry, store, sources, settings.unregister_model_timeout)
 
 
-def _tls(settings: Settings) -> Tls | None:
-    """Return the files for TLS on the gRPC port, None to speak plain HTTP/2.
+def _port(listener: Listener) -> Port:
+    """Return what a listener is for; on a shared one the strictest rules count."""
+    if Role.MAIN in listener.roles:
+        return Port.INFERENCE
+    return Port.MANAGEMENT if Role.MANAGEMENT in listener.roles else Port.METRICS
 
-    Raises:
-        GrpcError: TLS is wanted, but a file is not named.
-    """
-    if not settings.grpc_tls:
-        return None
-    certificate, key = settings.tls_certificate_file, settings.tls_key_file
-    if certificate is None or key is None:
-        raise GrpcError("grpc_tls needs tls_certificate_file and tls_key_file")
-    return Tls(certificate, key, settings.tls_client_ca_file)
+
+def _manages(listener: Listener, listeners: list[Listener]) -> bool:
+    """Return whether the management API is on a listener: its own if there is one, else the main one."""
+    if Role.MANAGEMENT in listener.roles:
+        return True
+    return Role.MAIN in listener.roles and not any(Role.MANAGEMENT in other.roles for other in listeners)
 
 
 def _log_format(settings: Settings) -> str:

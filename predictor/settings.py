@@ -52,10 +52,12 @@ class Settings(BaseSettings):
 
     host: str = setting("127.0.0.1", "Network", "Address to listen on; 0.0.0.0 for all.")
     port: int = setting(8080, "Network", "HTTP port of all protocols; 0 picks a free one.", ge=0, le=65535)
+    unix_socket: Path | None = setting(
+        None, "Network", "A socket file to listen on for HTTP, without TLS, instead of host and port."
+    )
     grpc_port: int = setting(
         8081, "Network", "gRPC port (KServe's V2), on the same address; 0 turns gRPC off.", ge=0, le=65535
     )
-    grpc_tls: bool = setting(False, "Network", "Speak TLS on the gRPC port.")
     management_address: str = setting(
         "",
         "Network",
@@ -63,13 +65,6 @@ class Settings(BaseSettings):
     )
     metrics_address: str = setting(
         "", "Network", "A further address for /metrics, as a URL; empty for the main port alone."
-    )
-    tls_certificate_file: Path | None = setting(
-        None, "Network", "The server's certificate, PEM, the whole chain."
-    )
-    tls_key_file: Path | None = setting(None, "Network", "Its private key, PEM.")
-    tls_client_ca_file: Path | None = setting(
-        None, "Network", "Authorities of clients, PEM; clients without a certificate of theirs are refused."
     )
     max_request_size: int = setting(
         6_553_500, "Network", "Bytes of a request body or gRPC message, at most.", ge=1
@@ -106,6 +101,37 @@ class Settings(BaseSettings):
     limit_max_image_pixels: bool = setting(
         True, "Serving", "Refuse pictures with too many pixels (Pillow's limit)."
     )
+
+    token_authorization: bool = setting(
+        False, "Security", "Ask for the tokens of a key file that is made at the start, as TorchServe does."
+    )
+    token_expiration: float = setting(
+        60, "Security", "Minutes that the tokens of the key file count; /token makes new ones.", gt=0
+    )
+    token_key_file: Path = setting(Path("key_file.json"), "Security", "Where that file is written.")
+    token_file: Path | None = setting(
+        None,
+        "Security",
+        "Ask for the tokens in this file (one a line) or folder of files, read again when they change.",
+    )
+    tls: bool = setting(False, "Security", "Speak HTTPS on the main port.")
+    grpc_tls: bool = setting(False, "Security", "Speak TLS on the gRPC ports.")
+    tls_certificate_file: Path | None = setting(
+        None, "Security", "The server's certificate, PEM, the whole chain; read again when it changes."
+    )
+    tls_key_file: Path | None = setting(None, "Security", "Its private key, PEM.")
+    tls_keystore_file: Path | None = setting(
+        None, "Security", "Key and certificates as PKCS#12, instead of the two files above."
+    )
+    tls_keystore_password: str = setting("changeit", "Security", "The keystore's password.")
+    tls_client_ca_file: Path | None = setting(
+        None, "Security", "Authorities of clients, PEM; clients without a certificate of theirs are refused."
+    )
+    cors_allowed_origin: str = setting(
+        "", "Security", "Sites whose pages may read answers (CORS), by commas; * for all."
+    )
+    cors_allowed_methods: str = setting("", "Security", "Methods that such pages may use, by commas.")
+    cors_allowed_headers: str = setting("", "Security", "Headers that such pages may send, by commas.")
 
     enable_model_api: bool = setting(False, "Management", "Let clients add, remove, load and unload models.")
     allowed_urls: str = setting(

@@ -11,39 +11,41 @@ from predictor.serving.model import ModelState, ServedModel
 from predictor.serving.registry import Registry
 
 _MAX_EXAMPLES = 3
+_UNIX = "unix:"
 
 
 def describe_start(
-    registry: Registry,
-    host: str,
-    port: int,
-    grpc_port: int = 0,
-    others: Mapping[str, tuple[str, int]] | None = None,
+    registry: Registry, url: str, grpc: str = "", others: Mapping[str, str] | None = None
 ) -> Iterator[str]:
     """Yield the lines of the start-up summary.
 
     Args:
         registry: the models.
-        host: address of the main port.
-        port: that port.
-        grpc_port: 0 where gRPC is off.
-        others: further HTTP listeners by name, each with its host and port.
+        url: of the main port, as `Listener.url` has it.
+        grpc: host and port, "" where gRPC is off.
+        others: the URLs of further HTTP listeners, by name.
     """
-    url = f"http://{_reachable(host)}:{port}"
+    curl = "curl"
+    where = url
+    if url.startswith(_UNIX):
+        curl = f"curl --unix-socket {shlex.quote(url.removeprefix(_UNIX))}"
+        url = "http://localhost"
     models = registry.models()
     width = max((len(model.name) for model in models), default=0)
-    yield f"serving {len(models)} model{'' if len(models) == 1 else 's'} on {url}"
+    yield f"serving {len(models)} model{'' if len(models) == 1 else 's'} on {where}"
     for model in models:
         yield f"  {model.name:<{width}}  {model.version}  {_state(model)}"
     yield f"  TorchServe {url}/predictions/MODEL"
     yield f"  KServe     {url}/v1/models/MODEL:predict, {url}/v2/models/MODEL/infer"
-    if grpc_port:
-        yield f"  gRPC       {_reachable(host)}:{grpc_port} (KServe V2)"
+    if grpc:
+        yield f"  gRPC       {grpc} (KServe V2)"
     yield f"  named      {url}/predict/MODEL"
     yield f"  web page   {url}/ui"
-    for name, (where, number) in (others or {}).items():
-        yield f"  {name:<10} http://{_reachable(where)}:{number}"
-    examples = [line for model in models if model.ready for line in _example(model, url)][:_MAX_EXAMPLES]
+    for name, other in (others or {}).items():
+        yield f"  {name:<10} {other}"
+    examples = [line for model in models if model.ready for line in _example(model, curl, url)][
+        :_MAX_EXAMPLES
+    ]
     if examples:
         yield "try it:"
         yield from (f"  {line}" for line in examples)
@@ -60,7 +62,7 @@ def _state(model: ServedModel) -> str:
     ).rstrip()
 
 
-def _example(model: ServedModel, url: str) -> Iterator[str]:
+def _example(model: ServedModel, curl: str, url: str) -> Iterator[str]:
     """Yield a curl line for the first example that ships in the model's folder."""
     folder = model.archive.directory / "examples"
     files = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -68,9 +70,9 @@ def _example(model: ServedModel, url: str) -> Iterator[str]:
         return
     file, name = _short(files[0]), quote(model.name, safe="")
     if files[0].suffix == ".json":
-        yield f"curl -H 'Content-Type: application/json' -d {shlex.quote(f'@{file}')} {url}/predict/{name}"
+        yield f"{curl} -H 'Content-Type: application/json' -d {shlex.quote(f'@{file}')} {url}/predict/{name}"
     else:
-        yield f"curl -T {shlex.quote(str(file))} {url}/predictions/{name}"
+        yield f"{curl} -T {shlex.quote(str(file))} {url}/predictions/{name}"
 
 
 def _short(path: Path) -> Path:
@@ -79,9 +81,3 @@ def _short(path: Path) -> Path:
         return path.resolve().relative_to(Path.cwd())
     except ValueError:
         return path.resolve()
-
-
-def _reachable(host: str) -> str:
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - recognised, not bound
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

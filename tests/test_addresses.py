@@ -53,3 +53,12 @@ def test_which_addresses_mean_one_socket():
     assert not Address("127.0.0.1", 0).is_same_socket(Address("127.0.0.1", 0))
     assert not main.is_same_socket(Address(unix=Path("/a")))
     assert Address(unix=Path("/a")).is_same_socket(Address(unix=Path("/a")))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.1.2.3", "10.1.2.3")],
+)
+def test_an_address_that_can_be_opened(host, shown):
+    assert str(Address(host, 8080).reachable) == f"http://{shown}:8080"
+    assert str(Address(unix=Path("/a")).reachable) == "unix:/a"

@@ -25,6 +25,7 @@ _FORBIDDEN = {
     "explain": {"protocols", "serving", "http", "runtime", "server", "model", "cli", "settings"},
     "archives": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "server", "model", "settings"},
     "telemetry": {"protocols", "serving", "runtime", "handlers", "server", "model", "cli"},
+    "trust": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "server", "model", "settings"},
     "errors": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "archives", "server", "model"},
     # The client side of Kubernetes is a program of its own: it knows the package's version, and no more.
     "deploy": {
@@ -90,7 +91,7 @@ def test_imports_go_downwards_only(part, path):
 
 
 def test_protocols_share_helpers_but_do_not_import_each_other():
-    formats = {"torchserve", "v1", "v2", "named", "health", "management"}
+    formats = {"torchserve", "token", "v1", "v2", "named", "health", "management"}
     for path in sorted((_ROOT / "protocols").glob("*.py")):
         if path.stem not in formats:
             continue

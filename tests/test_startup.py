@@ -37,11 +37,11 @@ class _Model:
 def start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def describe(*models, host="127.0.0.1"):
+    def describe(*models, url="http://127.0.0.1:8080"):
         registry = Registry()
         for model in models:
             registry.add(model)
-        return list(describe_start(registry, host, 8080))
+        return list(describe_start(registry, url))
 
     return describe
 
@@ -115,9 +115,11 @@ def test_at_most_three_examples(start, tmp_path):
     assert sum("curl" in line for line in start(*models)) == 3
 
 
-@pytest.mark.parametrize(
-    ("host", "shown"),
-    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.1.2.3", "10.1.2.3")],
-)
-def test_an_address_that_can_be_opened(start, host, shown):
-    assert start(host=host)[0].endswith(f"http://{shown}:8080")
+def test_a_socket_file(start, tmp_path):
+    _example(tmp_path / "m", "x.png")
+    lines = start(_Model("m", tmp_path / "m"), url="unix:/run/my server.sock")
+    assert lines[0] == "serving 1 model on unix:/run/my server.sock"
+    line = next(line for line in lines if "curl" in line)
+    assert (
+        "curl --unix-socket '/run/my server.sock' -T m/examples/x.png http://localhost/predictions/m" in line
+    )

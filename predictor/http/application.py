@@ -15,8 +15,16 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from predictor.errors import MethodNotAllowed, PayloadTooLarge, PredictorError, RequestTimeout
+from predictor.errors import (
+    InvalidToken,
+    MethodNotAllowed,
+    ModelNotFound,
+    PayloadTooLarge,
+    PredictorError,
+    RequestTimeout,
+)
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
+from predictor.http.gate import Gate
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.telemetry.logging import AccessEntry, AccessLog
 from predictor.telemetry.record import CURRENT, RequestRecord
@@ -46,6 +54,8 @@ _MAX_REQUEST_ID = 128
 # Seconds without a byte of a body that is still to come.
 _BODY_SECONDS = 60.0
 _PROBES = frozenset({"", "/ping", "/health", "/v2/health/live", "/v2/health/ready", "/metrics"})
+# RFC 9110 (11.6.1): goes with every 401.
+_CHALLENGE = ("WWW-Authenticate", "Bearer")
 # What the log says of a request whose client left before its answer, as nginx does.
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -81,6 +91,7 @@ class Application:
         max_request_size: int,
         access_log: AccessLog | None,
         meter: RequestMeter | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Answer with the protocol that `find(method, path)` names, else with `fallback`.
 
@@ -88,7 +99,9 @@ class Application:
             max_request_size: bytes of a body; more is refused with 413.
             access_log: where requests are noted, None for nowhere.
             meter: what counts them, None for nothing.
+            gate: which requests may pass; None lets all of them pass.
         """
+        self._gate = gate or Gate()
         self._find = find
         self._fallback = fallback
         self._max_request_size = max_request_size
@@ -107,15 +120,13 @@ class Application:
         exchange = _Exchange(scope, receive, send)
         status, reason = _CLIENT_CLOSED_REQUEST, ""
         try:
-            protocol = self._find(request.method, request.path)
-            record.protocol = getattr(protocol, "label", "other")
-            if protocol is None:
-                status = await self._delegate(scope, receive, send)
+            response = await self._respond(request, exchange, record)
+            if response is None:
+                status = await self._delegate(scope, receive, send, self._gate.headers(request))
             else:
-                response = await self._answer(protocol, request, exchange)
                 status, reason = response.status, response.reason
                 response.close = response.close or self.closing
-                await exchange.send(response, request)
+                await exchange.send(response, request, self._gate.headers(request))
         except asyncio.CancelledError:
             if not exchange.disconnected:
                 raise
@@ -136,12 +147,30 @@ class Application:
                     )
                 )
 
+    async def _respond(
+        self, request: HttpRequest, exchange: _Exchange, record: RequestRecord
+    ) -> HttpResponse | None:
+        """Return the answer, None where KServe's app is to give it."""
+        response = self._gate.preflight(request)
+        if response is not None:
+            return response
+        protocol = self._find(request.method, request.path)
+        record.protocol = getattr(protocol, "label", "other")
+        if protocol is not None:
+            return await self._answer(protocol, request, exchange)
+        try:
+            self._gate.admit(request)
+        except InvalidToken as error:
+            return HttpResponse(error.status, headers=[_CHALLENGE], close=True, reason=error.message)
+        return None
+
     async def _answer(
         self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange
     ) -> HttpResponse:
         try:
             if request.method == "CONNECT":
                 raise MethodNotAllowed
+            self._gate.admit(request)
             request.body = await exchange.read_body(self._max_request_size)
             return await protocol.handle(request)
         except PredictorError as error:
@@ -149,17 +178,27 @@ class Application:
         except Exception:
             logger.exception("request %s: %s %s", request.request_id, request.method, request.path)
             failed = PredictorError("Internal server error")
+        if isinstance(failed, ModelNotFound) and not request.trusted:
+            failed = ModelNotFound(failed.model)
         response = protocol.render_error(failed)
         response.reason = failed.message
+        if isinstance(failed, InvalidToken):
+            # A body that nobody wants is not worth a kept connection.
+            response.close = response.close or not exchange.complete
+            if response.status == failed.status:
+                response.headers.append(_CHALLENGE)
         return response
 
-    async def _delegate(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _delegate(
+        self, scope: Scope, receive: Receive, send: Send, headers: list[tuple[str, str]]
+    ) -> int:
         """Let KServe's app answer; returns its status."""
         seen = {"status": 500}
 
         async def note_status(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_encoded(headers)]
             await send(message)
 
         await self._fallback(scope, _limited(receive, self._max_request_size), note_status)
@@ -181,6 +220,11 @@ class _Exchange:
     @property
     def disconnected(self) -> bool:
         return self._cycle is not None and self._cycle.disconnected
+
+    @property
+    def complete(self) -> bool:
+        """Whether no part of the body is still to come."""
+        return self._cycle is None or not self._cycle.more_body
 
     @property
     def _speaks_1_0(self) -> bool:
@@ -224,8 +268,10 @@ class _Exchange:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def send(self, response: HttpResponse, request: HttpRequest) -> None:
-        headers = _response_headers(response, request)
+    async def send(
+        self, response: HttpResponse, request: HttpRequest, further: list[tuple[str, str]]
+    ) -> None:
+        headers = _response_headers(response, request, further)
         if response.stream is not None and self._speaks_1_0:
             headers = [(name, value) for name, value in headers if name != "transfer-encoding"]
             response.close = True
@@ -268,10 +314,8 @@ class _Exchange:
         cycle.finish()
 
     async def _send_asgi(self, response: HttpResponse, headers: list[tuple[str, str]]) -> None:
-        encoded = [
-            (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers
-        ]
-        await self._send({"type": "http.response.start", "status": response.status, "headers": encoded})
+        start = {"type": "http.response.start", "status": response.status, "headers": _encoded(headers)}
+        await self._send(start)
         more = response.stream is not None
         await self._send({"type": "http.response.body", "body": response.body, "more_body": more})
         if response.stream is not None:
@@ -297,15 +341,19 @@ def _request(scope: Scope) -> HttpRequest:
     return HttpRequest(scope["method"], scope["path"], query, headers, request_id or str(uuid.uuid4()))
 
 
-def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tuple[str, str]]:
+def _response_headers(
+    response: HttpResponse, request: HttpRequest, further: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
     """Return the response's headers and those that go with every answer, which nobody can override."""
     if response.bare:
-        return [("content-length", str(len(response.body)))]
+        return [*further, ("content-length", str(len(response.body)))]
+    reserved = _RESERVED.union(name for name, _ in further if name != "vary") if further else _RESERVED
     headers = [
         (name, value)
         for name, value in response.headers
-        if name.lower() not in _RESERVED and _TOKEN.fullmatch(name)
+        if name.lower() not in reserved and _TOKEN.fullmatch(name)
     ]
+    headers += further
     headers += common_headers(request.request_id, response.cache_control)
     if response.status in _BODILESS:
         # A 304 may tell the length of the body that it leaves out (RFC 9110, 8.6), a 204 must not.
@@ -317,6 +365,11 @@ def _response_headers(response: HttpResponse, request: HttpRequest) -> list[tupl
     else:
         headers.append(("content-length", str(len(response.body))))
     return headers
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI wants them."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
 
 
 def _chunk(data: bytes) -> bytes:

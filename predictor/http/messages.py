@@ -21,6 +21,7 @@ class HttpRequest:
         body: the bytes after the head.
         request_id: the client's x-request-id if it sent a usable one, else made here.
         trailing_slash: whether `path` had one, which matters to relative links.
+        trusted: whether it may be told about models: it brought a token, or none is asked for.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class HttpRequest:
         "request_id",
         "segments",
         "trailing_slash",
+        "trusted",
     )
 
     def __init__(
@@ -52,6 +54,7 @@ class HttpRequest:
         self.headers = headers
         self.request_id = request_id
         self.body = b""
+        self.trusted = True
         self._lower: dict[str, str] | None = None
 
     def header(self, name: str) -> str:

@@ -34,7 +34,7 @@ class NamedProtocol:
             return HttpResponse(result.status, result.body, list(result.headers), result.phrase or None)
         kserve.require_method(request, "GET", "HEAD")
         if first == "health":
-            return self._health(name)
+            return self._health(name, request.trusted)
         return json_response(orjson.dumps(_describe(self._model(name))))
 
     def render_error(self, error: PredictorError) -> HttpResponse:
@@ -46,11 +46,13 @@ class NamedProtocol:
             response.headers += retry_headers(error)
         return response
 
-    def _health(self, name: str) -> HttpResponse:
+    def _health(self, name: str, tell_names: bool) -> HttpResponse:
         models = [self._registry.get(name)] if name else self._registry.models()
         if not models or not all(model.ready for model in models):
             first = models[0].name if models else "none"
             raise ModelNotReady("not every model is ready", first)
+        if not tell_names:
+            return json_response(b'{"status":"healthy"}')
         healthy: dict[str, object] = {"status": "healthy", "model": models[0].name}
         if len(models) > 1:
             healthy["models"] = self._registry.names()

@@ -9,11 +9,13 @@ from predictor.protocols.health import HealthProtocol
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.named import NamedProtocol
 from predictor.protocols.pages import PagesProtocol
+from predictor.protocols.token import TokenProtocol
 from predictor.protocols.torchserve import TorchServeProtocol
 from predictor.protocols.v1 import V1Protocol
 from predictor.protocols.v2 import V2Protocol
 from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
+from predictor.trust.key_file import KeyFile
 
 
 def find_protocol(
@@ -61,6 +63,12 @@ def find_protocol(
         return management if management is not None and is_managed else torchserve
 
     return find
+
+
+def with_token(find: FindProtocol, keys: KeyFile) -> FindProtocol:
+    """Let `/token` renew the keys of the key file, on a listener of the management API."""
+    token = TokenProtocol(keys)
+    return lambda method, path: token if path.rstrip("/") == "/token" else find(method, path)
 
 
 def find_by_role(

@@ -100,7 +100,7 @@ GROUPS: dict[str, tuple[Key, ...]] = {
             "http://127.0.0.1:8080",
             "host port",
             "All protocols and the metrics are on this port. `https://` asks for TLS (`tls`), "
-            "`unix:/path` for a socket file (`unix_socket`); both are planned.",
+            "`unix:/path` for a socket file (`unix_socket`).",
         ),
         _sets(
             "management_address",
@@ -261,7 +261,14 @@ GROUPS: dict[str, tuple[Key, ...]] = {
         ),
     ),
     "Security": (
-        _sets("disable_token_authorization", Kind.NEGATED_FLAG, "false", "token_authorization"),
+        _sets(
+            "disable_token_authorization",
+            Kind.NEGATED_FLAG,
+            "false",
+            "token_authorization",
+            "Not written, it means false to the `torchserve` command, true to `predictor serve` (and so in "
+            "KServe's layout, whose clients send no token).",
+        ),
         _sets(
             "token_expiration_min",
             Kind.NUMBER,
@@ -279,13 +286,13 @@ GROUPS: dict[str, tuple[Key, ...]] = {
         ),
         _sets("private_key_file", Kind.PATH, "none", "tls_key_file", "PEM; with `certificate_file`."),
         _sets("certificate_file", Kind.PATH, "none", "tls_certificate_file", "PEM, the whole chain."),
-        _sets("keystore", Kind.PATH, "none", "tls_keystore_file", "PKCS#12."),
+        _sets("keystore", Kind.PATH, "none", "tls_keystore_file", "PKCS#12; counts before the two files."),
         _sets("keystore_pass", Kind.SECRET, "changeit", "tls_keystore_password"),
         _idle(
             "keystore_type",
             Kind.TEXT,
             "PKCS12",
-            "PKCS#12 is the only format meant to be read, not Java's own JKS",
+            "PKCS#12 is the only format that is read, not Java's own JKS",
         ),
         _sets("enable_grpc_ssl", Kind.FLAG, "false", "grpc_tls"),
         _sets("cors_allowed_origin", Kind.TEXT, "none", "cors_allowed_origin"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from predictor import __version__
-from predictor.settings import SettingsError
+from predictor.settings import ENV_PREFIX, SettingsError
 from predictor.torchserve.config import TorchServeConfig, load_torchserve_config
 from predictor.torchserve.keys import KEYS
 from predictor.torchserve.models import LoadModels, parse_load_models
@@ -34,6 +34,7 @@ SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "predictor")
 """What a daemon runs, before the arguments of `serve_arguments`."""
 
 _STOP_SECONDS = 60.0
+_TOKENS_VARIABLE = f"{ENV_PREFIX}TOKEN_AUTHORIZATION"
 _EXIT_OK = 0
 _EXIT_FAILURE = 1
 
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[str]:
     """Return the arguments of `predictor` that do what TorchServe's would.
 
-    TorchServe loads nothing unless told to, `predictor serve` everything, hence `--models=none`.
+    TorchServe loads nothing unless told to, `predictor serve` everything, hence `--models=none`. It asks
+    for tokens unless told not to, `predictor serve` only if told to.
     """
     arguments = ["serve", f"--started-line={STARTED_LINE}"]
     if config.path is not None:
@@ -91,6 +93,8 @@ def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[st
         arguments.append("--models=none")
     if options.disable_token_auth:
         arguments.append("--no-token-authorization")
+    elif "token_authorization" not in config.settings and _TOKENS_VARIABLE not in os.environ:
+        arguments.append("--token-authorization")
     if options.enable_model_api:
         arguments.append("--enable-model-api")
     if not options.foreground:

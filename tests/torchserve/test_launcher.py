@@ -16,6 +16,7 @@ from predictor.torchserve.models import LoadModels, ModelRequest
 from predictor.torchserve.pidfile import PidFile, default_path
 
 STARTED = "--started-line=Model server started."
+TOKENS = "--token-authorization"
 
 STUB = """
 import json, pathlib, signal, sys, time
@@ -61,7 +62,7 @@ def foreground(*arguments: str) -> int:
 
 def test_what_torchserve_would_do_without_more():
     arguments = serve_arguments(LaunchOptions(foreground=True, model_store=Path("store")), TorchServeConfig())
-    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none"]
+    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none", TOKENS]
 
 
 def test_all_that_can_be_said():
@@ -85,6 +86,26 @@ def test_all_that_can_be_said():
         "--port",
         "8099",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "environment", "passed"),
+    [
+        ("", {}, [TOKENS]),
+        ("disable_token_authorization=false\n", {}, []),
+        ("disable_token_authorization=true\n", {}, []),
+        ("", {"PREDICTOR_TOKEN_AUTHORIZATION": "false"}, []),
+    ],
+)
+def test_tokens_are_asked_for_unless_something_says_whether(
+    written, environment, passed, folder, served, monkeypatch
+):
+    """The file and the environment would lose against a flag."""
+    (folder / "config.properties").write_text(f"load_models=all\n{written}")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert foreground() == 0
+    assert [argument for argument in served[0] if argument.endswith("token-authorization")] == passed
 
 
 @pytest.mark.parametrize(
@@ -119,19 +140,24 @@ def test_idle_flags_are_reported_with_a_reason(served, capsys):
 def test_the_file_is_found_and_passed_on(folder, served, monkeypatch):
     (folder / "config.properties").write_text("model_store=store\nload_models=all\n")
     assert main(["--foreground"]) == 0
-    assert served[0] == ["serve", STARTED, f"--config={folder}/config.properties"]
+    assert served[0] == ["serve", STARTED, f"--config={folder}/config.properties", TOKENS]
     (folder / "other.properties").write_text("load_models=a.mar\n")
     assert foreground("--ts-config", "other.properties", "--models=b.mar") == 0
-    assert served[1][2:] == [f"--config={folder}/other.properties", "--model-store=store", "--models=b.mar"]
+    assert served[1][2:] == [
+        f"--config={folder}/other.properties",
+        "--model-store=store",
+        "--models=b.mar",
+        TOKENS,
+    ]
     monkeypatch.setenv("TS_CONFIG_FILE", "config.properties")
     assert foreground("--ts-config", "other.properties") == 0
-    assert served[2][2:] == [f"--config={folder}/config.properties", "--model-store=store"]
+    assert served[2][2:] == [f"--config={folder}/config.properties", "--model-store=store", TOKENS]
 
 
 def test_a_snapshot_beats_the_command_line(folder, served, capsys):
     (folder / "config.properties").write_text('model_snapshot={"models": {"m": {"1.0": {}}}}\n')
     assert foreground("--models=all") == 0
-    assert served[0][2:] == [f"--config={folder}/config.properties", "--model-store=store"]
+    assert served[0][2:] == [f"--config={folder}/config.properties", "--model-store=store", TOKENS]
     assert "--models does not count" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from predictor import __version__
-from predictor.errors import InvalidInput, PredictorError, Unavailable
+from predictor.errors import InvalidInput, ModelNotFound, PredictorError, Unavailable
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.oip import inference_pb2 as pb
 from predictor.oip.datatypes import GRPC_TYPE
@@ -72,8 +72,11 @@ class InferenceService:
         return pb.ServerReadyResponse(ready=self._registry.ready)
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Say whether one model answers."""
-        model = self._registry.get(request.name, request.version or None)
+        """Say whether one model answers; who asks needs no token, and is not told which models there are."""
+        try:
+            model = self._registry.get(request.name, request.version or None)
+        except ModelNotFound as error:
+            raise ModelNotFound(error.model) from None
         return pb.ModelReadyResponse(ready=model.ready)
 
     async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:

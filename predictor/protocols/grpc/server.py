@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,11 +14,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from predictor.oip import inference_pb2
+from predictor.protocols.grpc.credentials import server_credentials
 from predictor.protocols.grpc.inference import SERVICE, InferenceService
 from predictor.protocols.grpc.observed import ObservedHandler
+from predictor.protocols.grpc.tokens import TokenInterceptor
 from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.telemetry.requests import RequestMeter
+from predictor.trust.certificates import Certificates
+from predictor.trust.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -32,32 +34,6 @@ _OVERHEAD = 64 * 1024
 
 class GrpcError(Exception):
     """The server cannot be started; the text says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tls:
-    """Files in PEM form.
-
-    Attributes:
-        certificate: the server's, with those between it and the root.
-        key: its private key.
-        client_ca: authorities of clients; a client without a certificate of theirs is refused. None
-            lets every client in.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-    def credentials(self) -> Any:
-        """Return what gRPC makes of the files.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
-        ca = self.client_ca.read_bytes() if self.client_ca else None
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
 
 class GrpcServer:
@@ -75,7 +51,8 @@ class GrpcServer:
         *,
         max_request_size: int,
         max_response_size: int,
-        tls: Tls | None = None,
+        certificates: Certificates | None = None,
+        guard: Guard | None = None,
         services: Sequence[tuple[str, Any]] = (),
         meter: RequestMeter | None = None,
         manager: ModelManager | None = None,
@@ -87,7 +64,8 @@ class GrpcServer:
             port: TCP port; 0 picks a free one.
             max_request_size: bytes of a message from a client.
             max_response_size: bytes of an answer.
-            tls: None speaks plain HTTP/2 (h2c).
+            certificates: for TLS; None speaks plain HTTP/2 (h2c).
+            guard: knows the tokens; None asks for none.
             services: further services: full name, and generic handler.
             meter: what counts calls, None for nothing; those of health and reflection are not counted.
             manager: loads and unloads models for clients; None where they may not ask for that.
@@ -96,7 +74,8 @@ class GrpcServer:
         self._host = host
         self.port = port
         self._limits = (max_request_size, max_response_size)
-        self._tls = tls
+        self._certificates = certificates
+        self._guard = guard
         self._services = services
         self._meter = meter
         self._manager = manager
@@ -109,7 +88,7 @@ class GrpcServer:
         """Listen.
 
         Raises:
-            GrpcError: the port is taken, or a file of the TLS settings cannot be used.
+            GrpcError: the port is taken.
         """
         receive, send = self._limits
         self._server = grpc.aio.server(
@@ -117,7 +96,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", receive + _OVERHEAD),
                 ("grpc.max_send_message_length", send + _OVERHEAD),
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
+            interceptors=[] if self._guard is None else [TokenInterceptor(self._guard)],
         )
         names = [SERVICE, *(name for name, _ in self._services)]
         v2 = (SERVICE, InferenceService(self._registry, self._manager).handler())
@@ -159,11 +139,11 @@ class GrpcServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         address = f"{host}:{self.port}"
         try:
-            if self._tls is None:
+            if self._certificates is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, self._tls.credentials())
-        except (RuntimeError, OSError) as error:
+                port = self._server.add_secure_port(address, server_credentials(self._certificates))
+        except RuntimeError as error:
             raise GrpcError(f"cannot listen for gRPC on {address}: {error}") from error
         return int(port)
 

@@ -1,0 +1,96 @@
+"""The server's certificate while it runs: loaded at the start, replaced without closing a connection."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+from predictor.trust.errors import TrustError
+from predictor.trust.identity import Identity, TlsFiles, load_identity
+from predictor.trust.watch import WatchedFiles
+
+logger = logging.getLogger(__name__)
+
+
+class Certificates:
+    """The identity that new connections see.
+
+    Attributes:
+        identity: the current one; gRPC asks for it with every handshake.
+        context: for asyncio's servers, the same for the whole run; it hands each handshake on to a
+            context made for the current identity.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Load the identity.
+
+        Raises:
+            TrustError: the files cannot be used.
+        """
+        self._files = files
+        self.identity = load_identity(files)
+        self.context = self._current = make_context(self.identity)
+        self.context.sni_callback = self._choose
+        self._tell()
+
+    def watched(self) -> WatchedFiles:
+        """Return what notices that the files have changed."""
+        return WatchedFiles("TLS certificate", self._files.paths, self.reload)
+
+    def reload(self) -> None:
+        """Load the files again; connections that are open keep what they have.
+
+        Raises:
+            TrustError: they cannot be used; the old identity stays.
+        """
+        identity = load_identity(self._files)
+        # A fresh context: loading into the old one would keep a certificate of another key type there.
+        self._current = make_context(identity)
+        self.identity = identity
+        self._tell()
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Let a handshake use the current identity; OpenSSL calls this for every ClientHello."""
+        connection.context = self._current
+
+    def _tell(self) -> None:
+        identity = self.identity
+        logger.info("TLS certificate of %s, good until %s", identity.subject, identity.expires.date())
+
+
+def make_context(identity: Identity) -> ssl.SSLContext:
+    """Return a context for a server.
+
+    Raises:
+        TrustError: OpenSSL refuses key or certificates, an RSA key that is too short for instance.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        _load_chain(context, identity)
+        if identity.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=identity.client_ca.decode("ascii"))
+    except ssl.SSLError as error:
+        raise TrustError(f"TLS: OpenSSL does not take key or certificate: {error.reason or error}") from error
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, identity: Identity) -> None:
+    """Give OpenSSL key and certificates, which Python can do by file only.
+
+    The key is encrypted with a password that is forgotten at once, so that no disk ever holds it bare.
+    """
+    password = secrets.token_bytes(32).hex()
+    encrypted = identity.encrypted_key(BestAvailableEncryption(password.encode("ascii")))
+    with tempfile.TemporaryDirectory(prefix="predictor-tls-") as folder:
+        file = Path(folder, "identity.pem")
+        file.write_bytes(encrypted + identity.chain)
+        context.load_cert_chain(file, password=password)
