@@ -237,7 +237,7 @@ class _Exchange:
             PayloadTooLarge: it is longer than `limit` bytes.
         """
         cycle = self._cycle
-        if cycle is not None and not cycle.more_body and len(cycle.body) <= limit:
+        if cycle is not None and cycle.body_is_here and len(cycle.body) <= limit:
             return bytes(cycle.body)
         for name, value in self._headers:
             if name == b"content-length" and value.isdigit() and int(value) > limit:

@@ -57,6 +57,11 @@ class Cycle(RequestResponseCycle):
     _limit = 0
 
     @property
+    def body_is_here(self) -> bool:
+        """Whether the client has sent its whole body, and waits for no leave to do so."""
+        return not self.more_body and not self.waiting_for_100_continue
+
+    @property
     def collecting(self) -> bool:
         """Whether somebody waits for the whole body."""
         return self._parts is not None
