@@ -12,6 +12,8 @@ PATHS := $(wildcard predictor scripts tests benchmarks model_store)
 BOOTSTRAP = $(or $(shell command -v python3 || command -v python || command -v "$(PYTHON)"),\
 	$(error No python3 on PATH; install Python 3.10 to 3.13 or name one: make $@ PYTHON=/path/to/python3)) \
 	scripts/bootstrap.py
+# Many tests wait for servers to start and stop; a file's tests stay together, and share its servers.
+SPREAD = -n 2 --dist loadfile
 # Only from make's command line: some shells export a HOST of their own.
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) $($(1)))
 
@@ -30,7 +32,7 @@ serve:  ## serve the sample models on http://127.0.0.1:8080
 	@exec $(BOOTSTRAP) serve predictor serve --log-format text $(call given,HOST,--host) $(call given,PORT,--port) $(ARGS)
 
 test:  ## run all tests
-	@exec $(BOOTSTRAP) test python -m pytest $(ARGS)
+	@exec $(BOOTSTRAP) test python -m pytest $(SPREAD) $(ARGS)
 
 stress:  ## the heavy tests: minutes of load, hundreds of restarts
 	@exec $(BOOTSTRAP) test python -m pytest -m stress tests/stress $(ARGS)
