@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from predictor.archives.archiver_cli import main as archive
 
         return archive(words[1:])
+    if words[:1] == ["top"]:
+        from predictor.top.command import main as top
+
+        return top(words[1:])
     if words[:1] in (["deploy"], ["status"], ["delete"]):
         from predictor.deploy.command import main as deploy
 
@@ -67,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     # The archiver parses its own flags, which are torch-model-archiver's.
     commands.add_parser("archive", help="write a .mar file, as torch-model-archiver does", add_help=False)
     # These too parse their own flags, so that nothing of Kubernetes is loaded to serve.
+    commands.add_parser("top", help="watch a running server in the terminal", add_help=False)
     commands.add_parser("deploy", help="serve a model in a Kubernetes cluster", add_help=False)
     commands.add_parser("status", help="show what is deployed there", add_help=False)
     commands.add_parser("delete", help="delete a service from there", add_help=False)

@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 from prometheus_client import REGISTRY, generate_latest
 
 from predictor import __version__
+from predictor.serving.model import ServedModel
 from predictor.serving.observed import (
     handler_families,
     kserve_families,
@@ -22,6 +23,7 @@ from predictor.serving.observed import (
     torchserve_families,
 )
 from predictor.serving.registry import Registry
+from predictor.serving.worker import WorkerProcess
 from predictor.settings import Settings
 from predictor.telemetry.exposition import render
 from predictor.telemetry.families import Family, Kind
@@ -54,7 +56,6 @@ class Metrics:
         self.requests = RequestMeter(self._log)
         self._system = SystemMetrics(open_gpus()) if settings.system_metrics else None
         self._interval = settings.system_metrics_interval
-        self._memory: dict[tuple[str, str, str], int] = {}
         self._build = _build_info()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "metrics")
@@ -121,21 +122,18 @@ class Metrics:
             "Resident memory of a worker process.",
             ("model", "version", "worker"),
         )
-        for labels, size in self._memory.items():
-            family.set(size, *labels)
+        for model in self._registry.models():
+            for worker in [*model.workers, *model.explanation_workers]:
+                with contextlib.suppress(psutil.Error):
+                    if worker.pid:
+                        size = psutil.Process(worker.pid).memory_info().rss
+                        family.set(size, model.name, model.version, _worker_label(model, worker))
         return family
 
     async def _watch(self, system: SystemMetrics) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            pids = {
-                (model.name, model.version, str(worker.number)): worker.pid
-                for model in self._registry.models()
-                for worker in model.workers
-                if worker.pid
-            }
             await loop.run_in_executor(self._thread, system.measure)
-            self._memory = await loop.run_in_executor(self._thread, _resident, pids)
             if self._log is not None:
                 self._log.write_families(system.torchserve_families())
             await asyncio.sleep(self._interval)
@@ -147,13 +145,9 @@ def _is_listed(file: MetricsFile, family: Family) -> bool:
     return listed or family.name not in METRICS
 
 
-def _resident(pids: dict[tuple[str, str, str], int]) -> dict[tuple[str, str, str], int]:
-    """Return the resident memory of processes, in bytes; those that have ended are left out."""
-    sizes = {}
-    for labels, pid in pids.items():
-        with contextlib.suppress(psutil.Error):
-            sizes[labels] = int(psutil.Process(pid).memory_info().rss)
-    return sizes
+def _worker_label(model: ServedModel, worker: WorkerProcess) -> str:
+    """Return a worker's number; those that only explain are numbered apart."""
+    return str(worker.number) if worker in model.workers else f"explain-{worker.number}"
 
 
 def _build_info() -> Family:

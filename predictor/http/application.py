@@ -164,6 +164,11 @@ class Application:
             return HttpResponse(error.status, headers=[_CHALLENGE], close=True, reason=error.message)
         return None
 
+    def note_invalid(self) -> None:
+        """Count something that was not HTTP, which the connection has answered with 400."""
+        if self._meter is not None:
+            self._meter.finished(RequestRecord(), "400", 400)
+
     async def _answer(
         self, protocol: HttpProtocol, request: HttpRequest, exchange: _Exchange
     ) -> HttpResponse:

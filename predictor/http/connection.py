@@ -176,6 +176,9 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer something that is not HTTP as TorchServe does, then close."""
+        note_invalid = getattr(self.app, "note_invalid", None)
+        if note_invalid is not None:
+            note_invalid()
         headers = [("content-type", "application/json"), *common_headers(str(uuid.uuid4()))]
         headers += [("content-length", str(len(_INVALID_MESSAGE))), ("connection", "close")]
         lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]

@@ -66,6 +66,7 @@ class ModelMeter:
         dropped: values of theirs that were one series too many.
         units: of what they report, by name.
         last: TorchServe's gauges, in milliseconds, of the last batch; empty before it.
+        last_at: when that was, by `time.monotonic`.
     """
 
     def __init__(self, name: str, log: MetricLog | None = None) -> None:
@@ -75,6 +76,7 @@ class ModelMeter:
         self.units: dict[str, str] = {}
         self.dropped = 0
         self.last: dict[str, float] = {}
+        self.last_at = 0.0
         self._name = name
         self._log = log
 
@@ -95,9 +97,10 @@ class ModelMeter:
         waited = sum(meter.waited(job, batch, timing.started) for job in jobs)
         meter.worked(timing, len(jobs), len(batch.jobs))
         worked = timing.decode + timing.inference + timing.encode
+        self.last_at = time.monotonic()
         self.last = {
             "QueueTime": waited / len(jobs) * 1000,
-            "WorkerThreadTime": max(0.0, time.monotonic() - batch.taken_at - worked) * 1000,
+            "WorkerThreadTime": max(0.0, self.last_at - batch.taken_at - worked) * 1000,
             "HandlerTime": timing.inference * 1000,
             "PredictionTime": worked * 1000,
         }

@@ -40,6 +40,12 @@ def state_families(models: Iterable[ServedModel]) -> list[Family]:
         "Workers started in the place of dead ones.",
         _MODEL,
     )
+    dropped = Family(
+        "predictor_handler_metrics_dropped_total",
+        Kind.COUNTER,
+        "Values that handlers reported under more labels than are kept.",
+        _MODEL,
+    )
     states = Family(
         "predictor_model_state", Kind.GAUGE, "1 for the state that the model is in.", (*_MODEL, "state")
     )
@@ -49,14 +55,15 @@ def state_families(models: Iterable[ServedModel]) -> list[Family]:
         capacity.set(model.policy.queue_size, *labels)
         flight.set(model.waiting + model.running, *labels)
         restarts.set(model.restarts, *labels)
-        held = [worker.state for worker in model.workers]
+        dropped.set(model.meter.dropped, *labels)
+        held = [worker.state for worker in (*model.workers, *model.explanation_workers)]
         for state in WorkerState:
             if state is not WorkerState.DEAD:
                 workers.set(held.count(state), *labels, state.value.lower())
         now = model.state
         for known in ModelState:
             states.set(known is now, *labels, known.value.lower())
-    return [queue, capacity, flight, workers, restarts, states]
+    return [queue, capacity, flight, workers, restarts, dropped, states]
 
 
 def stage_families(models: Iterable[ServedModel]) -> list[Family]:
@@ -95,7 +102,8 @@ def kserve_families(models: Iterable[ServedModel]) -> list[Family]:
 def torchserve_families(models: Iterable[ServedModel]) -> list[Family]:
     """Return TorchServe's gauges of workers and handlers: each tells of the last batch alone."""
     families = by_name(ts_family(name) for name in (*_GAUGES, "WorkerLoadTime"))
-    for model in models:
+    # Versions of a model, and in part all models, share a series: the last batch of all of them is told.
+    for model in sorted(models, key=lambda model: model.meter.last_at):
         for name, value in model.meter.last.items():
             labels = (model.name, "Model") if "ModelName" in METRICS[name].labels else ("Host",)
             families[name].set(value, *labels, HOSTNAME)

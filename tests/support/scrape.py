@@ -1,0 +1,64 @@
+"""What `/metrics` tells, read with prometheus_client's parser."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Sequence
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from support import wire
+
+
+class Scrape:
+    """One answer of `/metrics`.
+
+    Attributes:
+        text: as it came.
+        families: type by name, as the text says.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        lines = [line.split(" ") for line in text.splitlines() if line.startswith("# TYPE ")]
+        self.families = {words[2]: words[3] for words in lines}
+        assert len(self.families) == len(lines), "a family is told twice"
+        self._samples = [
+            sample._replace(name=self._as_told(sample.name))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+        keys = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in self._samples]
+        assert len(keys) == len(set(keys)), "a series is told twice"
+
+    def _as_told(self, name: str) -> str:
+        """Undo that the parser ends every counter in `_total`."""
+        plain = name.removesuffix("_total")
+        return name if name in self.families or plain not in self.families else plain
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples `name` that have these labels; 0 when there is none."""
+        return sum(value for _, value in self.samples(name, **labels))
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the one sample `name` that has these labels."""
+        found = self.samples(name, **labels)
+        assert len(found) == 1, f"{len(found)} samples of {name} with {labels}"
+        return found[0][1]
+
+    def samples(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of every sample `name` that has these labels."""
+        return [
+            (sample.labels, sample.value)
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+
+
+def scrape(port: int, names: Sequence[str] = ()) -> Scrape:
+    """Ask the server on `port`."""
+    query = urllib.parse.urlencode([("name[]", name) for name in names])
+    response = wire.request(port, "GET", f"/metrics?{query}" if query else "/metrics")
+    assert response.status == 200, response
+    assert response.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    return Scrape(response.body.decode())
