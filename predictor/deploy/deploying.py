@@ -20,6 +20,9 @@ from predictor.deploy.manifest import Deployment, inference_service
 from predictor.deploy.waiting import Outcome, Patience, Snapshot, wait
 
 _INTERRUPTED = 130
+# A server that is not ready notes every probe that asks it; what went wrong stands before them.
+_PROBE = "/v2/health/"
+_READ_LINES, _SHOWN_LINES = 400, 20
 
 
 def wanted(arguments: argparse.Namespace, namespace: str) -> Deployment:
@@ -143,12 +146,13 @@ def explain(
 
 def _show_log(console: Console, cluster: Cluster, pod: str, container: str, *, crashed: bool) -> None:
     try:
-        log = cluster.log(pod, container, previous=crashed)
+        log = cluster.log(pod, container, previous=crashed, lines=_READ_LINES)
     except ClusterError as error:
         _say(console, f"(not seen: {error})")
         return
     _say(console, "", f"The end of the log of {container} in {pod}:")
-    _say(console, *(f"  {line}" for line in log.rstrip().splitlines() or ["(empty)"]))
+    lines = [line for line in log.rstrip().splitlines() if _PROBE not in line][-_SHOWN_LINES:]
+    _say(console, *(f"  {line}" for line in lines or ["(empty)"]))
 
 
 def _next(name: str, cluster: Cluster) -> list[str]:

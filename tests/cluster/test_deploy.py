@@ -8,6 +8,7 @@ CLUSTER_IMAGE names.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 from support.kserve_controller import Controller
-from support.manifests import MANIFESTS, load
+from support.manifests import MANIFESTS, ROOT, load
 
 from predictor import __version__
 from predictor.deploy import command
@@ -239,6 +240,83 @@ def _paste(lines):
             return json.loads(result.stdout)
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def taken_over(admin):
+    """The take-over beside a runtime like KServe's own, of priority 2, that could run nothing."""
+    custom = client.CustomObjectsApi(admin)
+    (ours,) = load(MANIFESTS / "runtimes" / "takeover" / "runtime.yaml")
+    ours["spec"]["containers"][0]["image"] = _IMAGE
+    theirs = {
+        "apiVersion": ours["apiVersion"],
+        "kind": ours["kind"],
+        "metadata": {"name": "kserve-torchserve"},
+        "spec": {
+            "supportedModelFormats": [{"name": "pytorch", "version": "1", "autoSelect": True, "priority": 2}],
+            "containers": [{"name": "kserve-container", "image": "predictor:no-such-version"}],
+        },
+    }
+    place = ("serving.kserve.io", "v1alpha1", "clusterservingruntimes")
+    made = []
+    try:
+        for runtime in (theirs, ours):
+            custom.create_cluster_custom_object(*place, runtime)
+            made.append(runtime["metadata"]["name"])
+        yield
+    finally:
+        for name in made:
+            custom.delete_cluster_custom_object(*place, name)
+
+
+def test_the_take_over_runtime_serves_what_was_laid_out_for_torchserve(
+    admin, namespace, predictor, image, taken_over
+):
+    """KServe's TorchServe layout, and arguments that TorchServe took, on a read-only file system."""
+    archive = ROOT / "tests" / "oracle" / "archives" / "plain" / "function.mar"
+    snapshot = {"function": {"1.0": {"defaultVersion": True, "marName": "function.mar", "minWorkers": 1}}}
+    properties = (
+        "inference_address=http://0.0.0.0:8085\nmanagement_address=http://0.0.0.0:8085\n"
+        "metrics_address=http://0.0.0.0:8082\nenable_envvars_config=true\ninstall_py_dep_per_model=true\n"
+        "model_store=/mnt/models/model-store\nmodel_snapshot="
+        + json.dumps({"name": "startup.cfg", "modelCount": 1, "models": snapshot})
+    )
+    paths = {"archive": "model-store/function.mar", "properties": "config/config.properties"}
+    client.CoreV1Api(admin).create_namespaced_config_map(
+        namespace,
+        {
+            "metadata": {"name": "layout", "annotations": {"paths": json.dumps(paths)}},
+            "data": {"properties": properties},
+            "binaryData": {"archive": base64.b64encode(archive.read_bytes()).decode()},
+        },
+    )
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "old", "annotations": {"test/models": "layout"}},
+        "spec": {
+            "predictor": {
+                "pytorch": {
+                    "storageUri": "gs://bucket/old",
+                    "args": ["--disable-token-auth", "--enable-model-api"],
+                    "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+                }
+            }
+        },
+    }
+    client.CustomObjectsApi(admin).create_namespaced_custom_object(
+        "serving.kserve.io", "v1beta1", namespace, "inferenceservices", service
+    )
+    status, out, deadline = 1, "", time.monotonic() + float(_PATIENCE)
+    while status and time.monotonic() < deadline:
+        status, out, _ = predictor("status", "old")
+        time.sleep(2)
+    assert status == 0, out
+    forward, curl = _commands(out)
+    assert _paste([forward, curl])["name"] == "old", "the service's name answers too"
+    served = _paste([forward, curl.replace("/v2/models/old", "/v1/models/function")])
+    assert served == {"name": "function", "ready": True}, "the name that the snapshot gives it"
+    assert predictor("delete", "old")[0] == 0
 
 
 def test_the_deployers_role_suffices_and_reaches_no_other_namespace(admin, namespace, tmp_path, capsys):

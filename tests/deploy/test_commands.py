@@ -102,13 +102,16 @@ def test_a_container_that_crashes_shows_its_last_words(api, predictor):
     state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
     last = {"exitCode": 1, "reason": "Error"}
     api.pods = [pod("digits-predictor-1", container(state, restarts=2, last=last))]
-    api.logs["digits-predictor-1", "kserve-container", True] = "model digits: [bold]no such file[/bold]\n"
+    api.logs["digits-predictor-1", "kserve-container", True] = (
+        "model digits: [bold]no such file[/bold]\n" + 99 * '{"path": "/v2/health/ready", "status": 503}\n'
+    )
     api.steps = [waiting]
     status, _, err = predictor("deploy", "digits", *_MODEL)
     assert status == 1
     assert "has ended 2 times (exit status 1)" in err
     assert "The end of the log of kserve-container in digits-predictor-1:" in err
     assert "  model digits: [bold]no such file[/bold]" in err
+    assert "/v2/health/ready" not in err, "probes are no news"
 
 
 def test_memory_that_does_not_suffice(api, predictor):

@@ -1,12 +1,15 @@
 """KServe's controller, as far as a test of `predictor deploy` needs it.
 
 Where a cluster has KServe's kinds and no controller, this makes a Deployment and a Service of an
-InferenceService with a container of its own, and tells in its status how the Deployment does. The pods are
-real: scheduler, kubelet and container engine do what they do.
+InferenceService, with a container of its own or a ClusterServingRuntime's, and tells in its status how the
+Deployment does. The pods are real: scheduler, kubelet and container engine do what they do. Nothing is
+fetched from a storageUri: the annotation `test/models` names a ConfigMap that is mounted instead.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
 from typing import Any
 
@@ -71,11 +74,7 @@ class Controller:
         )
         template = {
             "metadata": {"labels": {**selector, **metadata["labels"], "component": "predictor"}},
-            "spec": {
-                key: value
-                for key, value in service["spec"]["predictor"].items()
-                if key in ("containers", "volumes", "terminationGracePeriodSeconds", "serviceAccountName")
-            },
+            "spec": self._pod(service),
         }
         spec = {"replicas": service["spec"]["predictor"].get("minReplicas", 1), "template": template}
         body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
@@ -83,6 +82,41 @@ class Controller:
             name, self._namespace, {**body, "spec": {**spec, "selector": {"matchLabels": selector}}}, **apply
         )
         self._tell(service, self._apps.read_namespaced_deployment(name, self._namespace))
+
+    def _pod(self, service: dict[str, Any]) -> dict[str, Any]:
+        predictor = service["spec"]["predictor"]
+        model = predictor.get("model") or predictor.get("pytorch")
+        pod = predictor if model is None else self._of_runtime(service, model)
+        kept = ("containers", "volumes", "terminationGracePeriodSeconds", "serviceAccountName")
+        return {key: value for key, value in pod.items() if key in kept}
+
+    def _of_runtime(self, service: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+        """Return a pod of the runtime that is named, or has the highest priority; arguments are joined."""
+        answer = self._custom.list_cluster_custom_object(
+            "serving.kserve.io", "v1alpha1", "clusterservingruntimes"
+        )
+        named = model.get("runtime")
+        fitting = [
+            (form.get("priority", 0), runtime)
+            for runtime in answer["items"]
+            for form in runtime["spec"]["supportedModelFormats"]
+            if form["name"] == "pytorch"
+            and (runtime["metadata"]["name"] == named if named else form.get("autoSelect"))
+        ]
+        runtime = max(fitting, key=lambda one: one[0])[1]
+        text = json.dumps(runtime["spec"]).replace("{{.Name}}", service["metadata"]["name"])
+        pod: dict[str, Any] = json.loads(text)
+        (container,) = pod["containers"]
+        container["args"] = [*container.get("args", []), *model.get("args", [])]
+        container["resources"] = model.get("resources") or container["resources"]
+        models = (service["metadata"].get("annotations") or {}).get("test/models")
+        if models:
+            files = self._core.read_namespaced_config_map(models, self._namespace).metadata.annotations
+            items = [{"key": key, "path": path} for key, path in json.loads(files["paths"]).items()]
+            pod["volumes"].append({"name": "models", "configMap": {"name": models, "items": items}})
+            mount = {"name": "models", "mountPath": "/mnt/models", "readOnly": True}
+            container["volumeMounts"].append(mount)
+        return copy.deepcopy(pod)
 
     def _tell(self, service: dict[str, Any], deployment: Any) -> None:
         name = service["metadata"]["name"]
