@@ -126,6 +126,7 @@ ENV PREDICTOR_HOST=0.0.0.0 \
     PYTHONUNBUFFERED=1 \
     TMPDIR=/tmp \
     XDG_CACHE_HOME=/tmp/.cache \
+    PREDICTOR_TOKEN_KEY_FILE=/tmp/key_file.json \
     MPLCONFIGDIR=/tmp/.matplotlib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -128,7 +128,13 @@ _ENDPOINTS = {
         "type": "object",
         "required": ["port"],
         "additionalProperties": False,
-        "properties": {key: {"type": "string"} for key in ("port", "path", "interval")},
+        "properties": {
+            "port": {"type": "string"},
+            "path": {"type": "string"},
+            "interval": {"type": "string"},
+            "scheme": {"enum": ["http", "https"]},
+            "tlsConfig": {"type": "object", "additionalProperties": {"type": "boolean"}},
+        },
     },
 }
 _SELECTOR = {"type": "object", "required": ["matchLabels"], "properties": {"matchLabels": _LABELS}}
@@ -326,6 +332,16 @@ def test_a_token_reaches_the_server_as_a_file(rendered):
     assert volume["secret"] == {"secretName": "tokens", "items": [{"key": "all", "path": "token"}]}
     assert environment(documents)["PREDICTOR_TOKEN_FILE"] == "/etc/predictor-token/token"
     assert find(rendered["deployment, everything"], "Secret")["stringData"] == {"token": "secret"}
+
+
+def test_a_server_with_tls_is_probed_and_scraped_with_it():
+    documents = template({"settings": {"tls": True}, "monitoring": {"serviceMonitor": {"enabled": True}}})
+    schemes = [
+        container(documents)[probe]["httpGet"]["scheme"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    ]
+    assert schemes == ["HTTPS"] * 3
+    assert find(documents, "ServiceMonitor")["spec"]["endpoints"][0]["scheme"] == "https"
 
 
 def test_knative_gets_one_port_and_its_own_way_of_ending(rendered):

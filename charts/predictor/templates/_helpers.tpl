@@ -99,6 +99,11 @@ checksum/token: {{ .Values.token.value | sha256sum }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the server speaks HTTPS itself. */}}
+{{- define "predictor.tls" -}}
+{{- if .Values.settings.tls -}}true{{- end -}}
+{{- end -}}
+
 {{- define "predictor.knative" -}}
 {{- if and (eq .Values.mode "inferenceService") (eq .Values.inferenceService.deploymentMode "Knative") -}}true{{- end -}}
 {{- end -}}
@@ -146,6 +151,9 @@ config.properties: |
 httpGet:
   path: {{ .path }}
   port: 8080
+  {{- if .tls }}
+  scheme: HTTPS
+  {{- end }}
 periodSeconds: {{ .probe.periodSeconds }}
 timeoutSeconds: {{ .probe.timeoutSeconds }}
 failureThreshold: {{ .probe.failureThreshold }}

@@ -202,11 +202,11 @@ resources:
   {{- . | nindent 2 }}
 {{- end }}
 startupProbe:
-  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.startup) | nindent 2 }}
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.startup "tls" (include "predictor.tls" .)) | nindent 2 }}
 readinessProbe:
-  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.readiness) | nindent 2 }}
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/ready" "probe" .Values.probes.readiness "tls" (include "predictor.tls" .)) | nindent 2 }}
 livenessProbe:
-  {{- include "predictor.httpProbe" (dict "path" "/v2/health/live" "probe" .Values.probes.liveness) | nindent 2 }}
+  {{- include "predictor.httpProbe" (dict "path" "/v2/health/live" "probe" .Values.probes.liveness "tls" (include "predictor.tls" .)) | nindent 2 }}
 {{- if and .Values.drain.preStopSeconds (not (include "predictor.knative" .)) }}
 lifecycle:
   preStop:
