@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from predictor.listeners import Listener, ListenError, Role, close, grpc_port, listen
+from predictor.listeners import Listener, ListenError, Role, close, grpc_port, listen, needs_tls
 from predictor.settings import Settings, SettingsError, load_settings
 
 
@@ -82,3 +82,45 @@ def test_a_wrong_address_is_refused_with_the_name_of_the_setting():
 )
 def test_kserves_grpc_gives_way_to_torchserves_management_port(settings, port):
     assert grpc_port(Settings(**settings)) == port
+
+
+def test_a_socket_file_that_a_killed_server_left_is_replaced_and_goes_in_the_end(tmp_path):
+    path = tmp_path / "main.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    (listener,) = listen(Settings(unix_socket=path))
+    assert listener.url == f"unix:{path}"
+    assert listener.port == 0
+    with pytest.raises(ListenError, match=rf"cannot listen on unix:{path}: Address already in use"):
+        listen(Settings(unix_socket=path))
+    close([listener])
+    assert not path.exists()
+
+
+def test_another_file_is_not_taken_for_a_socket(tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(ListenError, match="Address already in use"):
+        listen(Settings(unix_socket=path))
+    with pytest.raises(ListenError, match="No such file"):
+        listen(Settings(unix_socket=tmp_path / "nowhere" / "s"))
+    assert path.read_text() == "data"
+
+
+def test_one_port_cannot_be_both_with_tls_and_without():
+    with pytest.raises(ListenError, match=r"http://127\.0\.0\.1:9 and https://127\.0\.0\.1:9"):
+        listen(Settings(port=9, management_address="https://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"tls": True}, True),
+        ({"grpc_tls": True}, True),
+        ({"metrics_address": "https://127.0.0.1:9"}, True),
+        ({"metrics_address": "unix:/m", "unix_socket": "/s", "tls": True}, False),
+    ],
+)
+def test_whether_anything_speaks_tls(settings, expected):
+    assert needs_tls(Settings(**settings)) is expected

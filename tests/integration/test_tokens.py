@@ -510,15 +510,8 @@ def test_by_default_only_this_machine_is_listened_to_and_nothing_changes_models(
 # When the settings cannot be met
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--token-file=/no/such/file"], "token_file /no/such/file: No such file or directory"),
-        (["--token-authorization", "--token-key-file=/no/such/folder/keys"], "cannot write the key file"),
-    ],
-)
-def test_a_server_that_cannot_guard_does_not_serve(tmp_path, flags, message):
+def test_a_server_that_cannot_guard_does_not_serve(tmp_path):
     store = make_model(tmp_path, "probe").parent
-    with Server(store, *flags, wait=False) as refusing:
+    with Server(store, "--token-file=/no/such/file", wait=False) as refusing:
         assert refusing.wait_exit() == 1
-        assert message in refusing.log()
+        assert "token_file /no/such/file: No such file or directory" in refusing.log()
