@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from predictor.addresses import Address, parse_address
 from predictor.settings import Settings, load_settings, read_settings_file
 from predictor.torchserve.config import TorchServeConfig, find_kserve_layout, load_torchserve_config
 from predictor.torchserve.models import DeclaredModel, LoadModels, parse_load_models
+
+# TorchServe's configuration, and its snapshots of it.
+_PROPERTIES = (".properties", ".cfg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +26,14 @@ class Configuration:
         load: which models to serve.
         declared: how some of them are to be served; their own model-config.yaml wins.
         problems: what the operator should know of the file, a sentence each.
+        properties: TorchServe's file, None where there is none.
     """
 
     settings: Settings
     load: LoadModels
     declared: tuple[DeclaredModel, ...] = ()
     problems: tuple[str, ...] = ()
+    properties: Path | None = None
 
 
 def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
@@ -42,13 +48,32 @@ def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
     """
     if config is None:
         config = _layout(flags)
-    if config is None or config.suffix != ".properties":
+    if config is None or config.suffix not in _PROPERTIES:
         values = read_settings_file(config) if config is not None else {}
         settings = load_settings(flags, values, config)
         return Configuration(settings, parse_load_models([settings.models.strip() or "all"]))
     file = load_torchserve_config(config, os.environ)
     settings = load_settings(_store_of_layout(flags, file), file.settings, config)
-    return Configuration(settings, _what_to_load(settings, flags, file), file.models, file.problems)
+    settings = _keep_shared(settings, file)
+    load = _what_to_load(settings, flags, file)
+    return Configuration(settings, load, file.models, file.problems, config)
+
+
+def _keep_shared(settings: Settings, file: TorchServeConfig) -> Settings:
+    """Let what shares the main address in the file share it still, where a flag has moved that.
+
+    KServe's files name one port for inference and management, and its runtimes give another by flag.
+    """
+    moved = Address(settings.host, settings.port)
+    told = Address(file.settings.get("host", settings.host), file.settings.get("port", settings.port))
+    changes = {
+        name: str(moved)
+        for name in ("management_address", "metrics_address")
+        if not moved.is_same_socket(told)
+        and getattr(settings, name)
+        and parse_address(getattr(settings, name), name).is_same_socket(told)
+    }
+    return settings.model_copy(update=changes)
 
 
 def _layout(flags: Mapping[str, Any]) -> Path | None:

@@ -54,6 +54,7 @@ from predictor.settings import Settings
 from predictor.startup import describe_start
 from predictor.telemetry.logging import AccessLog, configure_logging
 from predictor.telemetry.torchserve import MetricsFileError
+from predictor.torchserve.snapshots import SnapshotWriter
 from predictor.trust.access import Port
 from predictor.trust.errors import TrustError
 from predictor.trust.watch import watch
@@ -83,8 +84,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         listeners: list[Listener],
         metrics: Metrics,
         protection: Protection,
+        snapshots: SnapshotWriter | None = None,
     ) -> None:
-        """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first."""
+        """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first.
+
+        Changes to the models are measured by `metrics`, and noted by `snapshots`.
+        """
         # Without a handler of its own, kserve would install its log format over ours.
         logging.getLogger("kserve").addHandler(logging.NullHandler())
         super().__init__(
@@ -99,6 +104,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self.registry = registry
         self._manager = _manager(settings, store, registry)
         self._manager.changed.append(self._register_models)
+        self._snapshots = snapshots
+        self._manager.changed.append(lambda: self._snapshot("snapshot"))
         self._reloader = Reloader(self._manager, store)
         self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
@@ -230,6 +237,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         await asyncio.gather(*(model.start() for model in self.registry.models()))
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
+        self._snapshot("startup")
         main, *others = self._listeners
         further = {listener.name: listener.url for listener in others}
         for line in describe_start(self.registry, main.url, self._grpc_address(), further):
@@ -242,6 +250,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._grpc is None:
             return ""
         return str(Address(self.settings.host, self._grpc.port).reachable).removeprefix("http://")
+
+    def _snapshot(self, kind: str) -> None:
+        """Note what is served now."""
+        if self._snapshots is not None:
+            self._snapshots.write(self.registry, kind)
 
     def _register_models(self) -> None:
         """Bring KServe's repository in line with our registry."""
@@ -295,6 +308,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         deadline = asyncio.get_running_loop().time() + self.settings.grace_period
         await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
         await self._manager.close()
+        self._snapshot("shutdown")
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
         await self.metrics.stop()
         if self._grpc is not None:
@@ -346,15 +360,16 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
         return _EXIT_FAILURE
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
-        return _serve_store(settings, ModelStore(configuration, scratch), listeners, protection)
+        return _serve_store(configuration, ModelStore(configuration, scratch), listeners, protection)
     finally:
         close(listeners)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _serve_store(
-    settings: Settings, store: ModelStore, listeners: list[Listener], protection: Protection
+    configuration: Configuration, store: ModelStore, listeners: list[Listener], protection: Protection
 ) -> int:
+    settings = configuration.settings
     opened = store.open()
     for problem in opened.problems:
         logger.error(problem)
@@ -369,7 +384,8 @@ def _serve_store(
         return _EXIT_FAILURE
     _leave_histograms_to_us()
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
-    server = PredictorServer(settings, store, registry, listeners, metrics, protection)
+    snapshots = _snapshots(configuration, store)
+    server = PredictorServer(settings, store, registry, listeners, metrics, protection, snapshots)
     server.start([])
     return server.exit_code
 
@@ -389,6 +405,11 @@ def _manager(settings: Settings, store: ModelStore, registry: Registry) -> Model
     allowed = parse_allowed_urls(settings.allowed_urls)
     sources = Sources(store.folder, store.scratch, allowed, settings.max_archive_size)
     return ModelManager(registry, store, sources, settings.unregister_model_timeout)
+
+
+def _snapshots(configuration: Configuration, store: ModelStore) -> SnapshotWriter | None:
+    folder = configuration.settings.snapshot_folder
+    return SnapshotWriter(folder, configuration.properties, store.folder) if folder else None
 
 
 def _port(listener: Listener) -> Port:

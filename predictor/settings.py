@@ -139,6 +139,9 @@ class Settings(BaseSettings):
         "Management",
         "What a model's URL or path outside the store must match: regular expressions, by commas.",
     )
+    snapshot_folder: Path | None = setting(
+        None, "Management", "Folder for snapshots of the configuration after each change, as TorchServe's."
+    )
     max_archive_size: int = setting(
         16 << 30, "Management", "Bytes of an archive that is downloaded, at most.", ge=1
     )

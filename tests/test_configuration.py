@@ -42,3 +42,38 @@ def test_the_images_address_wins_over_the_layouts(layout, monkeypatch):
     monkeypatch.setenv("PREDICTOR_PORT", "8080")
     settings = resolve({"model_store": layout}, None).settings
     assert (settings.host, settings.port) == ("0.0.0.0", 8080)
+
+
+@pytest.fixture
+def properties(tmp_path):
+    """Write a TorchServe configuration."""
+
+    def write(text: str):
+        file = tmp_path / "config.properties"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_what_shares_the_main_address_moves_with_it(properties):
+    """KServe's files have one port for inference and management, its runtimes give another by flag."""
+    file = properties("inference_address=http://0.0.0.0:8085\nmanagement_address=http://0.0.0.0:8085\n")
+    assert resolve({}, file).settings.management_address == "http://0.0.0.0:8085"
+    assert resolve({"port": 8080}, file).settings.management_address == "http://0.0.0.0:8080"
+
+
+def test_an_address_of_its_own_stays_where_it_is(properties):
+    file = properties("inference_address=http://0.0.0.0:8085\nmetrics_address=http://0.0.0.0:8082\n")
+    settings = resolve({"port": 8080}, file).settings
+    assert (settings.metrics_address, settings.management_address) == ("http://0.0.0.0:8082", "")
+
+
+def test_a_snapshot_is_read_like_the_file_it_was_made_from(tmp_path):
+    file = tmp_path / "20260101000000001-snapshot.cfg"
+    file.write_text('job_queue_size=7\nmodel_snapshot={"models":{"m":{"1.0":{"minWorkers":2}}}}\n')
+    configuration = resolve({}, file)
+    assert configuration.settings.queue_size == 7
+    assert configuration.declared[0].restored
+    assert str(configuration.load) == "m=m.mar"
+    assert configuration.properties == file

@@ -76,7 +76,10 @@ class ModelStore:
         self._settings = settings
         self._load = configuration.load
         self._declared = {(model.name, model.version): model for model in configuration.declared}
-        self._names = {model.mar_name: model.name for model in configuration.declared}
+        self._names: dict[str, list[str]] = {}
+        for model in configuration.declared:
+            names = self._names.setdefault(model.mar_name, [])
+            names += [model.name] if model.name not in names else []
         self._options = WorkerOptions(
             decode_input=settings.decode_input,
             limit_max_image_pixels=settings.limit_max_image_pixels,
@@ -115,22 +118,25 @@ class ModelStore:
         self._count = max(1, len(sources))
         archives: list[ModelArchive] = []
         problems: list[str] = []
-        asked = {request.archive: request.name for request in self._load.requests}
+        asked: dict[str, list[str | None]] = {}
+        for request in self._load.requests:
+            asked.setdefault(request.archive, []).append(request.name)
         found: set[str] = set()
         for source in sources if only is None else only:
             try:
-                archive = self._open(source, asked)
+                opened = self._open(source, asked)
             except ArchiveError as error:
                 problems.append(str(error))
                 continue
-            names = {source.name, model_stem(source), archive.name} & set(asked)
-            if self._load.everything or names:
-                found |= names
+            names = {source.name, model_stem(source), opened[0].name} & set(asked)
+            found |= names
+            for archive in opened:
+                if not (self._load.everything or names):
+                    self.discard(archive)
+                    continue
                 archives.append(archive)
                 problems += [f"{archive.name}: {problem}" for problem in archive.problems()]
                 problems += [f"{archive.name}: {problem}" for problem in _without_effect(archive.config)]
-            else:
-                self.discard(archive)
         if only is None:
             problems += [f"model '{name}' is not in {store}" for name in sorted(set(asked) - found)]
         return OpenedStore(archives, problems, wanted)
@@ -144,13 +150,15 @@ class ModelStore:
     def find(self, name: str) -> Path | None:
         """Return the archive or model folder that would be served as `name`, None when there is none."""
         for source in find_archives(self.folder):
-            if name in (self._names.get(source.name), source.name, model_stem(source)):
+            if name in (*self._names.get(source.name, ()), source.name, model_stem(source)):
                 return source
         return None
 
-    def _open(self, source: Path, asked: Mapping[str, str | None]) -> ModelArchive:
-        name = asked.get(source.name) or asked.get(model_stem(source)) or self._names.get(source.name)
-        return self.open_one(source, name)
+    def _open(self, source: Path, asked: Mapping[str, list[str | None]]) -> list[ModelArchive]:
+        """Open a source once for each name that it is to be served under."""
+        names = asked.get(source.name) or asked.get(model_stem(source)) or [None]
+        given = self._names.get(source.name, [None])
+        return [self.open_one(source, name) for name in (names if any(names) else given)]
 
     def open_one(self, source: Path, name: str | None = None, handler: str = "") -> ModelArchive:
         """Open one archive or model folder, wherever it lies.
@@ -284,12 +292,13 @@ def resolve_policy(
     Raises:
         ValueError: the numbers contradict each other.
     """
+    told = [config] if declared is None else [config, declared]
+    if declared is not None and declared.restored:
+        told.reverse()
 
     def number(name: str, default: float) -> float:
-        found = getattr(config, name, None)
-        if found is None and declared is not None:
-            found = getattr(declared, name, None)
-        return default if found is None else found
+        found = [getattr(place, name, None) for place in told]
+        return next((value for value in found if value is not None), default)
 
     min_workers = int(number("min_workers", settings.workers))
     explain = read_serving_keys(config.raw.get("explain"))

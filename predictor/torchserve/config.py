@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def load_torchserve_config(path: Path | None, environ: Mapping[str, str]) -> Tor
     return TorchServeConfig(
         settings={name: value for name, value in reader.values.items() if name in Settings.model_fields},
         planned={name: value for name, value in reader.values.items() if name not in Settings.model_fields},
-        models=tuple(reader.models.values()),
+        models=tuple(replace(model, restored=path.suffix == ".cfg") for model in reader.models.values()),
         load_models=reader.load_models,
         snapshot=reader.served is not None,
         notes=tuple(reader.notes),

@@ -381,7 +381,7 @@ GROUPS: dict[str, tuple[Key, ...]] = {
         _idle("cpp_log_config", Kind.PATH, "none", "there is no C++ backend"),
         _idle("model_server_home", Kind.PATH, "found by TorchServe", "it is where TorchServe is installed"),
         _idle("debug", Kind.FLAG, "false", "use `log_level: debug` (and `workers: 1`)"),
-        _idle("snapshot_store", Kind.TEXT, "FS", "no snapshots are written", variable=""),
+        _idle("snapshot_store", Kind.TEXT, "FS", "files are the only place for snapshots", variable=""),
         _idle("version", Kind.TEXT, "TorchServe's", _NO_SNAPSHOT, variable=""),
         _idle("tsConfigFile", Kind.PATH, "the file", _NO_SNAPSHOT, variable=""),
         _idle("python", Kind.PATH, "python", "workers run on the Python that runs the server", variable=""),
@@ -403,7 +403,10 @@ _OTHER_VARIABLES = (
     ("TS_CONFIG_FILE", "The properties file; wins over `--ts-config`."),
     ("TS_OPEN_INFERENCE_PROTOCOL", "No effect: V2 needs no switch here."),
     ("TEMP", "Where archives are unpacked, unless TMPDIR says otherwise."),
-    ("LOG_LOCATION", "No effect: the log goes to standard error, which Kubernetes and systemd collect."),
+    (
+        "LOG_LOCATION",
+        "Snapshots lie in its folder `config`. The log goes to standard error, which systemd collects.",
+    ),
     ("METRICS_LOCATION", "No effect: metrics are scraped from `/metrics`, not written to files."),
     ("JAVA_HOME", "No effect: there is no Java here."),
     ("TS_MODEL_SERVER_HOME", "No effect: it is where TorchServe is installed."),
@@ -419,10 +422,15 @@ All of TorchServe's flags are accepted. What differs:
 * `Model server started.` is written when every model has loaded or failed, not when the port opens.
 * The process id lies in `.predictor-torchserve-UID.pid` in the temporary folder, locked while the server
   lives; a file left behind by a crash is not mistaken for a server, and a TorchServe may run beside it.
-* The daemon writes no `logs` folder. Its output goes where TorchServe's goes too, to the terminal it was
+* Snapshots of the configuration are written to `logs/config` (or below LOG_LOCATION), the last one is
+  started with when no file is given, and `--ncs` turns both off, all as in TorchServe. Only the last 50 are
+  kept.
+* The daemon writes no log files. Its output goes where TorchServe's goes too, to the terminal it was
   started from; redirect it to keep it. It has its own session and outlives that terminal.
 * `--log-config`, `--cpp-log-config`, `--plugins-path` and `--workflow-store` are reported and have no
-  effect; `--ncs` asks for what happens anyway.
+  effect.
+* The management API and the metrics have TorchServe's ports, 8081 and 8082 on 127.0.0.1, unless the file
+  says otherwise; KServe's gRPC then is on 9000.
 * Flags that TorchServe does not have are handed to `predictor serve` (`--port 8099`), which reports those
   that it does not know either.
 * `--version` says 0.12.0, the TorchServe whose contract is kept, and this project's version.

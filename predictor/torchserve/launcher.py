@@ -2,7 +2,7 @@
 
 Without `--foreground` it leaves a daemon and returns. The daemon keeps the terminal's standard output
 and error, as TorchServe's does, because scripts wait there for `Model server started.`; it has a session
-of its own, so that closing the terminal does not end it. It writes no `logs` folder: the file system is
+of its own, so that closing the terminal does not end it. It writes no logs to files: the file system is
 often read-only, and who wants a file redirects the output.
 """
 
@@ -23,6 +23,7 @@ from predictor.torchserve.keys import KEYS
 from predictor.torchserve.models import LoadModels, parse_load_models
 from predictor.torchserve.pidfile import PidFile, default_path
 from predictor.torchserve.properties import find_config_file
+from predictor.torchserve.snapshots import last_snapshot, snapshot_folder
 
 TORCHSERVE_VERSION = "0.12.0"
 """The TorchServe whose command line and file this is."""
@@ -44,12 +45,19 @@ _IDLE_FLAGS = {
     "workflow_store": KEYS["workflow_store"].remark,
     "plugins_path": KEYS["plugins_path"].remark,
 }
-"""Flags that are accepted without an effect, and why. `--ncs` is what happens anyway: nothing to report."""
+"""Flags that are accepted without an effect, and why."""
+
+_ADDRESSES = {"management_address": "http://127.0.0.1:8081", "metrics_address": "http://127.0.0.1:8082"}
+"""Where TorchServe listens besides its inference address, unless its file says otherwise."""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """What the command line says; `extra` are flags that TorchServe does not have, for `predictor serve`."""
+    """What the command line says.
+
+    `snapshots` is the folder for them, None for none; `extra` are flags that TorchServe does not have, for
+    `predictor serve`.
+    """
 
     foreground: bool = False
     model_store: Path | None = None
@@ -57,6 +65,7 @@ class LaunchOptions:
     ts_config: Path | None = None
     disable_token_auth: bool = False
     enable_model_api: bool = False
+    snapshots: Path | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -91,6 +100,13 @@ def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[st
         arguments.append(f"--models={options.models}")
     elif config.load_models is None:
         arguments.append("--models=none")
+    if options.snapshots is not None:
+        arguments.append(f"--snapshot-folder={options.snapshots}")
+    arguments += [
+        f"--{name.replace('_', '-')}={address}"
+        for name, address in _ADDRESSES.items()
+        if name not in config.settings and ENV_PREFIX + name.upper() not in os.environ
+    ]
     if options.disable_token_auth:
         arguments.append("--no-token-authorization")
     elif "token_authorization" not in config.settings and _TOKENS_VARIABLE not in os.environ:
@@ -132,10 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let clients add and remove models",
     )
-    idle = parser.add_argument_group("accepted, without effect")
-    idle.add_argument(
-        "--no-config-snapshots", "--ncs", action="store_true", help="no snapshots are written anyway"
+    parser.add_argument(
+        "--no-config-snapshots",
+        "--ncs",
+        action="store_true",
+        help="write no snapshots of the configuration, and start with none",
     )
+    idle = parser.add_argument_group("accepted, without effect")
     idle.add_argument("--log-config", metavar="FILE")
     idle.add_argument("--cpp-log-config", metavar="FILE")
     idle.add_argument("--workflow-store", metavar="PATH")
@@ -151,15 +170,16 @@ def _options(arguments: argparse.Namespace, unknown: Sequence[str]) -> LaunchOpt
         ts_config=arguments.ts_config,
         disable_token_auth=arguments.disable_token_auth,
         enable_model_api=arguments.enable_model_api,
+        snapshots=None if arguments.no_config_snapshots else snapshot_folder(os.environ, Path.cwd()),
         extra=tuple(unknown),
     )
 
 
 def _start(options: LaunchOptions, pid_file: PidFile) -> int:
     try:
-        config = load_torchserve_config(
-            find_config_file(options.ts_config, os.environ, Path.cwd()), os.environ
-        )
+        snapshot = last_snapshot(options.snapshots) if options.snapshots is not None else None
+        file = find_config_file(options.ts_config, os.environ, Path.cwd(), snapshot)
+        config = load_torchserve_config(file, os.environ)
     except SettingsError as error:
         return _fail(str(error))
     store = options.model_store or config.settings.get("model_store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class DeclaredModel:
 
     `mar_name` is the archive's file name in the model store. `max_batch_delay` is in milliseconds, the
     timeouts are in seconds. A model declared in `model_snapshot` is served; one declared in `models`
-    only if it is loaded for another reason. The model's own model-config.yaml wins over these numbers.
+    only if it is loaded for another reason. The model's own model-config.yaml wins over these numbers,
+    unless they are `restored` from a snapshot, which holds what was in force.
     """
 
     name: str
@@ -41,6 +43,7 @@ class DeclaredModel:
     max_batch_delay: int | None = None
     response_timeout: int | None = None
     startup_timeout: int | None = None
+    restored: bool = dataclasses.field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,12 @@ def _mapping(value: Any, found: Property, where: str) -> Mapping[str, Any]:
 
 
 def _declared(name: str, version: str, values: Mapping[str, Any]) -> tuple[DeclaredModel, list[str]]:
-    numbers: dict[str, int] = {}
+    numbers: dict[str, Any] = {}
     problems = list(_unused(values))
     for key, field in _INTEGERS.items():
         if values.get(key) is None:
             continue
-        number = _positive(values[key], zero=key in ("minWorkers", "maxBatchDelay"))
+        number = _positive(values[key], zero=key in ("minWorkers", "maxWorkers", "maxBatchDelay"))
         if number is None:
             problems.append(f"{key} {_shown(values[key])} is left out, it must be a positive whole number")
         else:
@@ -134,7 +137,7 @@ def _declared(name: str, version: str, values: Mapping[str, Any]) -> tuple[Decla
     if not isinstance(mar_name, str) or not mar_name:
         mar_name = f"{name}.mar"
     default = str(values.get("defaultVersion", "")).lower() == "true"
-    return DeclaredModel(name, version, mar_name, default, **numbers), problems
+    return dataclasses.replace(DeclaredModel(name, version, mar_name, default), **numbers), problems
 
 
 def _unused(values: Mapping[str, Any]) -> Iterator[str]:

@@ -97,16 +97,20 @@ def override_from_environment(
     return result
 
 
-def find_config_file(flag: Path | None, environ: Mapping[str, str], directory: Path) -> Path | None:
-    """Say which file configures the server: TS_CONFIG_FILE, the flag, `config.properties` in `directory`.
+def find_config_file(
+    flag: Path | None, environ: Mapping[str, str], directory: Path, snapshot: Path | None = None
+) -> Path | None:
+    """Say which file configures the server: TS_CONFIG_FILE, the flag, the snapshot, `config.properties`.
 
-    The last one counts only if it exists; of the others nobody checks here whether they do. TorchServe
-    looks at the last snapshot before `config.properties`; there are no snapshots here.
+    The last one is looked for in `directory`, and counts only if it exists; of the others nobody checks
+    here whether they do.
     """
     if environ.get("TS_CONFIG_FILE"):
         return directory / environ["TS_CONFIG_FILE"]
     if flag is not None:
         return directory / flag
+    if snapshot is not None:
+        return snapshot
     usual = directory / "config.properties"
     return usual if usual.is_file() else None
 

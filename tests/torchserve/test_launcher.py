@@ -17,6 +17,8 @@ from predictor.torchserve.pidfile import PidFile, default_path
 
 STARTED = "--started-line=Model server started."
 TOKENS = "--token-authorization"
+PORTS = ["--management-address=http://127.0.0.1:8081", "--metrics-address=http://127.0.0.1:8082"]
+DEFAULTS = [*PORTS, TOKENS]
 
 STUB = """
 import json, pathlib, signal, sys, time
@@ -62,7 +64,7 @@ def foreground(*arguments: str) -> int:
 
 def test_what_torchserve_would_do_without_more():
     arguments = serve_arguments(LaunchOptions(foreground=True, model_store=Path("store")), TorchServeConfig())
-    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none", TOKENS]
+    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none", *DEFAULTS]
 
 
 def test_all_that_can_be_said():
@@ -72,6 +74,7 @@ def test_all_that_can_be_said():
         models=LoadModels(requests=(ModelRequest("a.mar"), ModelRequest("c.mar", "b"))),
         disable_token_auth=True,
         enable_model_api=True,
+        snapshots=Path("logs/config"),
         extra=("--port", "8099"),
     )
     assert serve_arguments(options, TorchServeConfig(path=Path("f.properties"))) == [
@@ -80,6 +83,8 @@ def test_all_that_can_be_said():
         "--config=f.properties",
         "--model-store=store",
         "--models=a.mar,b=c.mar",
+        "--snapshot-folder=logs/config",
+        *PORTS,
         "--no-token-authorization",
         "--enable-model-api",
         "--drain-delay=0",
@@ -139,25 +144,46 @@ def test_idle_flags_are_reported_with_a_reason(served, capsys):
 
 def test_the_file_is_found_and_passed_on(folder, served, monkeypatch):
     (folder / "config.properties").write_text("model_store=store\nload_models=all\n")
-    assert main(["--foreground"]) == 0
-    assert served[0] == ["serve", STARTED, f"--config={folder}/config.properties", TOKENS]
+    assert main(["--foreground", "--ncs"]) == 0
+    assert served[0] == ["serve", STARTED, f"--config={folder}/config.properties", *DEFAULTS]
     (folder / "other.properties").write_text("load_models=a.mar\n")
-    assert foreground("--ts-config", "other.properties", "--models=b.mar") == 0
-    assert served[1][2:] == [
-        f"--config={folder}/other.properties",
-        "--model-store=store",
-        "--models=b.mar",
-        TOKENS,
-    ]
+    assert foreground("--ts-config", "other.properties", "--models=b.mar", "--ncs") == 0
+    assert served[1][2:-3] == [f"--config={folder}/other.properties", "--model-store=store", "--models=b.mar"]
     monkeypatch.setenv("TS_CONFIG_FILE", "config.properties")
-    assert foreground("--ts-config", "other.properties") == 0
-    assert served[2][2:] == [f"--config={folder}/config.properties", "--model-store=store", TOKENS]
+    assert foreground("--ts-config", "other.properties", "--ncs") == 0
+    assert served[2][2:-3] == [f"--config={folder}/config.properties", "--model-store=store"]
+
+
+def test_the_last_snapshot_is_what_a_start_without_a_file_goes_on_with(folder, served, monkeypatch):
+    (folder / "config.properties").write_text("load_models=all\n")
+    (folder / "other.properties").write_text("load_models=all\n")
+    snapshots = folder / "logs" / "config"
+    snapshots.mkdir(parents=True)
+    for name in ("20260101000000001-startup.cfg", "20260101000000002-shutdown.cfg"):
+        (snapshots / name).write_text('model_store=store\nmodel_snapshot={"models":{}}\n')
+    assert main(["--foreground"]) == 0
+    assert f"--config={snapshots}/20260101000000002-shutdown.cfg" in served[0]
+    assert main(["--foreground", "--ncs", "--model-store=store"]) == 0
+    assert f"--config={folder}/config.properties" in served[1]
+    assert main(["--foreground", "--ts-config=other.properties", "--model-store=store"]) == 0
+    assert f"--config={folder}/other.properties" in served[2]
+    monkeypatch.setenv("LOG_LOCATION", str(folder / "elsewhere"))
+    assert main(["--foreground", "--model-store=store"]) == 0
+    assert f"--config={folder}/config.properties" in served[3]
+    assert f"--snapshot-folder={folder}/elsewhere/config" in served[3]
+
+
+def test_addresses_of_the_file_stay(folder, served):
+    (folder / "config.properties").write_text("management_address=http://0.0.0.0:9999\n")
+    assert foreground("--ncs") == 0
+    assert PORTS[0] not in served[0]
+    assert PORTS[1] in served[0]
 
 
 def test_a_snapshot_beats_the_command_line(folder, served, capsys):
     (folder / "config.properties").write_text('model_snapshot={"models": {"m": {"1.0": {}}}}\n')
-    assert foreground("--models=all") == 0
-    assert served[0][2:] == [f"--config={folder}/config.properties", "--model-store=store", TOKENS]
+    assert foreground("--models=all", "--ncs") == 0
+    assert served[0][2:-3] == [f"--config={folder}/config.properties", "--model-store=store"]
     assert "--models does not count" in capsys.readouterr().err
 
 
@@ -322,6 +348,8 @@ def test_kserves_command_line(folder, served):
         STARTED,
         f"--config={file}",
         f"--model-store={folder}/model-store",
+        f"--snapshot-folder={folder}/logs/config",
+        *PORTS,
         "--no-token-authorization",
         "--enable-model-api",
         "--port=8080",
