@@ -99,14 +99,13 @@ def test_everything_else_that_can_be_said():
 @pytest.mark.parametrize(
     ("file", "asked"),
     [
-        ("gpu.yaml", {"name": "mnist-gpu"}),
-        ("cpu.yaml", {"name": "mnist-cpu", "gpus": 0, "min_replicas": 2, "max_replicas": 4}),
+        ("gpu.yaml", {"name": "samples-gpu"}),
+        ("cpu.yaml", {"name": "samples-cpu", "gpus": 0, "min_replicas": 2, "max_replicas": 4}),
     ],
 )
 def test_the_examples_are_what_the_command_makes(file, asked):
     (written,) = load(MANIFESTS / "inferenceservices" / file)
-    model = "gs://kfserving-examples/models/torchserve/image_classifier/v1"
-    made = _service(model=model, **asked)
+    made = _service(model="/mnt/models", **asked)
     assert made["spec"] == written["spec"]
     assert made["metadata"]["annotations"] == written["metadata"]["annotations"]
 
