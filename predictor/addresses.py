@@ -38,6 +38,11 @@ class Address:
         anywhere = self.host in ("0.0.0.0", "::", "")  # noqa: S104 - recognised, not bound
         return replace(self, host=_LOOPBACK) if anywhere and self.unix is None else self
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect to it."""
+        return self.unix is not None or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def is_same_socket(self, other: Address) -> bool:
         """Say whether both mean one socket; port 0 picks a free port, and so never the same one."""
         if self.unix is not None or other.unix is not None:

@@ -35,6 +35,7 @@ from predictor.listeners import (
     grpc_port,
     http_server,
     listen,
+    managed_from_elsewhere,
     needs_tls,
 )
 from predictor.metrics import Metrics
@@ -358,6 +359,9 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
         logger.error("%s", error)
         close(listeners)
         return _EXIT_FAILURE
+    managed = managed_from_elsewhere(settings)
+    if managed is not None and protection.guard is None:
+        logger.warning("whoever reaches %s may change models or workers; see token_file", managed)
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
         return _serve_store(configuration, ModelStore(configuration, scratch), listeners, protection)

@@ -4,7 +4,16 @@ import socket
 
 import pytest
 
-from predictor.listeners import Listener, ListenError, Role, close, grpc_port, listen, needs_tls
+from predictor.listeners import (
+    Listener,
+    ListenError,
+    Role,
+    close,
+    grpc_port,
+    listen,
+    managed_from_elsewhere,
+    needs_tls,
+)
 from predictor.settings import Settings, SettingsError, load_settings
 
 
@@ -124,3 +133,25 @@ def test_one_port_cannot_be_both_with_tls_and_without():
 )
 def test_whether_anything_speaks_tls(settings, expected):
     assert needs_tls(Settings(**settings)) is expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, None),
+        ({"host": "0.0.0.0"}, None),
+        ({"enable_model_api": True}, None),
+        ({"host": "::1", "enable_model_api": True}, None),
+        ({"host": "0.0.0.0", "enable_model_api": True}, "http://0.0.0.0:8080"),
+        ({"management_address": "http://127.0.0.1:8081", "host": "0.0.0.0"}, None),
+        ({"management_address": "http://0.0.0.0:8081"}, "http://0.0.0.0:8081"),
+        (
+            {"management_address": "http://[::1]:8081", "host": "0.0.0.0", "enable_model_api": True},
+            "http://0.0.0.0:8080",
+        ),
+        ({"management_address": "unix:/m", "host": "0.0.0.0"}, None),
+    ],
+)
+def test_from_where_models_may_be_changed(settings, expected):
+    found = managed_from_elsewhere(Settings(**settings))
+    assert (str(found) if found else None) == expected

@@ -15,6 +15,13 @@ ANYTHING: Json = {}
 _MESSAGE: Json = {"type": "string", "description": "What went wrong."}
 
 
+_TOKEN: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Where the server asks for tokens (settings token_file and token_authorization).",
+}
+
+
 def document(
     title: str, version: str, paths: Json, description: str = "", schemas: Json | None = None
 ) -> Json:
@@ -27,8 +34,15 @@ def document(
     info = {"title": title, "version": version}
     if description:
         info["description"] = description
-    components = {"schemas": {**_ERRORS, **(schemas or {})}}
-    return {"openapi": OPENAPI_VERSION, "info": info, "paths": paths, "components": components}
+    components = {"schemas": {**_ERRORS, **(schemas or {})}, "securitySchemes": {"token": _TOKEN}}
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": info,
+        "paths": paths,
+        "components": components,
+        # Without one, or with one: the document is the same whether or not the server asks for tokens.
+        "security": [{}, {"token": []}],
+    }
 
 
 def reference(name: str) -> Json:
