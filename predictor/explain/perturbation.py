@@ -40,32 +40,48 @@ def group_counts(examples: Examples) -> list[int]:
 
 
 def coalition_scores(
-    subject: Subject, examples: Examples, budget: Budget, row: torch.Tensor, keep: torch.Tensor
+    subject: Subject, examples: Examples, budget: Budget, row: torch.Tensor | int, keep: torch.Tensor
 ) -> torch.Tensor:
     """Return the outputs for the targets when only some features are as in the input.
 
     Args:
-        row: which row of the examples each coalition is of, int64 [coalitions].
+        row: which row of the examples each coalition is of, int64 [coalitions]; a number for one of all.
         keep: which features it keeps, bool [coalitions, features]; the others have their baseline.
 
     Returns:
         [coalitions, targets].
     """
     device = examples.device
-    row, keep = row.to(device), keep.to(device)
+    keep = keep.to(device)
     # One more column, for what belongs to no feature and always stays: index -1.
     keep = torch.cat([keep, keep.new_ones((len(keep), 1))], dim=1)
     parts = [torch.empty((0, examples.targets.shape[1]), device=device)]
-    for part in budget.chunks(len(row), examples.numbers, device):
-        rows = row[part]
-        inputs = tuple(
-            torch.where(_lookup(keep[part], group[rows]), tensor[rows], baseline[rows])
-            for tensor, baseline, group in zip(
-                examples.inputs, examples.baselines, examples.groups, strict=True
-            )
-        )
+    for part in budget.chunks(len(keep), examples.numbers, device):
+        if isinstance(row, int):
+            inputs = _blend_one(examples, row, keep[part])
+            rows = torch.full((len(inputs[0]),), row, device=device)
+        else:
+            rows = row[part].to(device)
+            inputs = _blend(examples, rows, keep[part])
         parts.append(_scores(subject, examples, budget, inputs, rows))
     return torch.cat(parts)
+
+
+def _blend(examples: Examples, rows: torch.Tensor, keep: torch.Tensor) -> Tensors:
+    """Return the inputs of `rows` where features are kept, and their baselines elsewhere."""
+    return tuple(
+        torch.where(_lookup(keep, group[rows]), tensor[rows], baseline[rows])
+        for tensor, baseline, group in zip(examples.inputs, examples.baselines, examples.groups, strict=True)
+    )
+
+
+def _blend_one(examples: Examples, row: int, keep: torch.Tensor) -> Tensors:
+    """Do the same for coalitions of one row, without a copy of it for each of them."""
+    blended = []
+    for tensor, baseline, group in zip(examples.inputs, examples.baselines, examples.groups, strict=True):
+        kept = keep[:, group[row].flatten()].reshape(len(keep), *tensor.shape[1:])
+        blended.append(torch.where(kept, tensor[row], baseline[row]))
+    return tuple(blended)
 
 
 def _lookup(keep: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

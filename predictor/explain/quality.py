@@ -35,7 +35,7 @@ def infidelity(
     before = target_scores(subject, examples, budget)
     for row, count in enumerate(group_counts(examples)):
         keep = torch.rand((SAMPLES, count), generator=generator(examples.seeds[row])) < 0.5
-        after = coalition_scores(subject, examples, budget, torch.full((SAMPLES,), row), keep)
+        after = coalition_scores(subject, examples, budget, row, keep)
         lost = before[row] - after
         shares = found.per_feature
         if shares is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -27,36 +28,28 @@ def shapley_exact(subject: Subject, examples: Examples, budget: Budget, args: Ar
         )
     found = []
     for row, count in enumerate(counts):
-        numbers = torch.arange(2**count, device=examples.device)
-        keep = (numbers.unsqueeze(1) >> torch.arange(count, device=examples.device)) & 1 == 1
-        worth = coalition_scores(subject, examples, budget, numbers.new_full((len(numbers),), row), keep)
-        found.append(_shares(worth.double(), count))
+        keep, weights = (tensor.to(examples.device) for tensor in _coalitions(count))
+        worth = coalition_scores(subject, examples, budget, row, keep)
+        found.append((weights @ worth.double()).T)
     return by_feature(_padded(found, examples), examples)
 
 
-def _shares(worth: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the Shapley values [targets, features] from the worth [2^features, targets] of coalitions.
+@functools.lru_cache(maxsize=4)
+def _coalitions(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all coalitions of `count` features, and what the worth of each adds to every feature's share.
 
-    A coalition's number has bit i set when it holds feature i.
+    Returns:
+        Members, bool [2^count, count], and weights, float64 [count, 2^count]; of 16 features 1 and 8 MB.
     """
-    device = worth.device
-    factors = [1 / (count * math.comb(count - 1, size)) for size in range(count)]
-    factor = torch.tensor(factors, dtype=worth.dtype, device=device)
-    shares = []
-    for feature in range(count):
-        # [coalitions of later features, without or with this one, of earlier features, targets]
-        halves = worth.reshape(2 ** (count - 1 - feature), 2, 2**feature, -1)
-        gain = (halves[:, 1] - halves[:, 0]).flatten(0, 1)
-        shares.append((gain * factor[_sizes(count - 1, device)].unsqueeze(1)).sum(dim=0))
-    return torch.stack(shares, dim=1)
-
-
-def _sizes(count: int, device: torch.device) -> torch.Tensor:
-    """Return the number of members of each of the 2^count coalitions."""
-    sizes = torch.zeros(1, dtype=torch.int64, device=device)
-    for _ in range(count):
-        sizes = torch.cat([sizes, sizes + 1])
-    return sizes
+    numbers = torch.arange(2**count)
+    keep = (numbers.unsqueeze(1) >> torch.arange(count)) & 1 == 1
+    size = keep.sum(dim=1)
+    # A coalition of s features speaks for its members with 1 / (n C(n-1, s-1)), against others with
+    # 1 / (n C(n-1, s)).
+    factors = [1 / (count * math.comb(count - 1, members)) for members in range(count)]
+    joined = torch.tensor([0.0, *factors], dtype=torch.float64)[size]
+    left = torch.tensor([*factors, 0.0], dtype=torch.float64)[size]
+    return keep, torch.where(keep.T, joined, -left).contiguous()
 
 
 def kernel_shap(subject: Subject, examples: Examples, budget: Budget, args: Args) -> Attributed:
@@ -68,7 +61,7 @@ def kernel_shap(subject: Subject, examples: Examples, budget: Budget, args: Args
     found = []
     for row, count in enumerate(counts):
         keep = draw_coalitions(count, int(args["n_samples"]), generator(examples.seeds[row]))
-        worth = coalition_scores(subject, examples, budget, torch.full((len(keep),), row), keep)
+        worth = coalition_scores(subject, examples, budget, row, keep)
         found.append(_fit(keep.to(worth.device), worth.double()))
     return by_feature(_padded(found, examples), examples)
 
