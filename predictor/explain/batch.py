@@ -145,7 +145,7 @@ class ExplainedBatch:
 
     def _attribute(self, subject: Subject, examples: Examples) -> Attributed:
         request = self._request
-        subject = dataclasses.replace(subject, probability=request.output == "probability")
+        subject = dataclasses.replace(subject, probability=self._squashes)
         return attribute(request.method, subject, examples, self._budget, request.args)
 
     def _write(
@@ -159,10 +159,10 @@ class ExplainedBatch:
     ) -> list[list[Explanation]]:
         """Return the explanations of the rows that were attributed."""
         request = self._request
-        probable = request.output == "probability"
+        probable = self._squashes
         subject = dataclasses.replace(subject, probability=probable)
         measures = self._measures(subject, examples, found)
-        chances = as_probabilities(ends[0]) if self._model.classes else None
+        chances = self._chances(ends[0])
         shown = [as_probabilities(scores) if probable else scores for scores in ends]
         if found.baseline_scores is not None:
             shown[1] = found.baseline_scores
@@ -183,7 +183,7 @@ class ExplainedBatch:
                     Explanation(
                         method=request.method.name,
                         has_delta=request.method.is_complete and not request.args.get("noise_samples"),
-                        kind=request.output if self._model.classes else "value",
+                        kind=self._kind,
                         target=target,
                         predicted=predicted,
                         labels=self._model.classes,
@@ -203,6 +203,22 @@ class ExplainedBatch:
                 )
             results.append(explanations)
         return results
+
+    @property
+    def _squashes(self) -> bool:
+        """Whether the model's logits are turned into probabilities before they are explained."""
+        return self._request.output == "probability" and not self._model.gives_probabilities
+
+    @property
+    def _kind(self) -> str:
+        if self._model.gives_probabilities:
+            return "probability"
+        return self._request.output if self._model.classes else "value"
+
+    def _chances(self, scores: torch.Tensor) -> torch.Tensor | None:
+        if not self._model.classes:
+            return None
+        return scores if self._model.gives_probabilities else as_probabilities(scores)
 
     def _cost(self, row: int, elapsed: float) -> dict[str, float]:
         return {

@@ -61,6 +61,10 @@ class Explainer:
         seconds = _SHARE_OF_TIMEOUT * (timeout or _response_timeout(settings))
         self._limits = Limits(config.rows_per_pass, config.max_rows or max_rows or None, seconds)
 
+    def adopt(self, handler: SignatureHandler) -> None:
+        """Explain the same model with another handler around it, of the same signature."""
+        self._handler = self.model.handler = handler
+
     def explain(self, rows: Sequence[Mapping[str, Any]], accepts: Sequence[str]) -> list[Any]:
         """Answer rows, each with its explanation or its own error.
 

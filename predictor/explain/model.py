@@ -36,6 +36,7 @@ class ExplainedModel:
     Attributes:
         module: a shadow copy that hooks may be set on, None unless the model is eager.
         kind: what the model is.
+        gives_probabilities: its outputs are probabilities already.
         slots: positions, among the signature's inputs, of those that get attributions when a method
             follows gradients; an index of 0 for packed features.
     """
@@ -53,6 +54,7 @@ class ExplainedModel:
         self.module = _shadow(unwrap(handler.model)) if self.kind is ModelKind.EAGER else None
         self.model: Any = self.module if self.module is not None else handler.model
         self.embedding = handler.embedding(self.model)
+        self.gives_probabilities = bool(getattr(handler, "gives_probabilities", False))
         self.slots = self._slots()
         self.background = self._background()
 

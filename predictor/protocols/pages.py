@@ -109,7 +109,7 @@ class PagesProtocol:
                     "ready": model.ready,
                     "state": model.state.value.lower(),
                     "failure": model.failure,
-                    "explains": bool(model.info.explain),
+                    "explains": bool(model.info.explain and model.info.inputs),
                     "examples": await asyncio.to_thread(examples.list_examples, model.archive.directory),
                 }
             )

@@ -127,7 +127,7 @@ def _encode(
         return _page(answers)
     if decoded.reply is not None:
         return decoded.reply(answers)
-    if is_native and request.verb is Verb.EXPLAIN:
+    if request.verb is Verb.EXPLAIN and (is_native or isinstance(answers[0], RichAnswer)):
         return dump_json(_explanations(request, answers)), [JSON_TYPE]
     if request.envelope is Envelope.V1:
         key = "explanations" if request.verb.value == "explain" else "predictions"
@@ -151,9 +151,10 @@ def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: boo
     headers = request_headers(request, {})
     headers["explain"] = str(request.verb.value == "explain")
     rows = instances if bare else [_v1_row(instance) for instance in instances]
-    if signature is not None and not bare and request.verb is Verb.EXPLAIN and "explain" in document:
+    if request.verb is Verb.EXPLAIN and "explain" in document:
         for row in rows:
-            row.setdefault("explain", document["explain"])
+            if isinstance(row, dict):
+                row.setdefault("explain", document["explain"])
     return Decoded(rows, headers, single=False, event=event)
 
 

@@ -21,6 +21,7 @@ from predictor.handlers.stopwatch import Stage, Stopwatch
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo, Verb
 from predictor.runtime.cloudevents import STRUCTURED_TYPE
 from predictor.runtime.envelopes import Decoded, decode, encode
+from predictor.runtime.explaining import RowExplainer
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 from predictor.runtime.parts import PartSender, SendPart
 from predictor.runtime.wire import wire_headers, wire_status, wire_text
@@ -68,7 +69,12 @@ class Service:
         self._max_response_size = max_response_size
         native = handler.instance if isinstance(handler.instance, SignatureHandler) else None
         self._signature = native.signature if native else None
-        self.info = native.info() if native else ModelInfo(handler=handler.name)
+        self._explainer: RowExplainer | None = None
+        if native:
+            self.info = native.info()
+        else:
+            self._explainer = RowExplainer(handler, context)
+            self.info = ModelInfo(handler=handler.name, explain=self._explainer.foreign.describe())
 
     def run(
         self,
@@ -174,7 +180,10 @@ class Service:
         entry_point = self._enveloped if enveloped else self.handler.entry_point
         self.stopwatch.enter(Stage.INFERENCE)
         try:
-            answers = entry_point(rows, context)
+            if self._explainer is not None and requests[decoded[0][0]].verb is Verb.EXPLAIN:
+                answers = self._explainer.answer(entry_point, rows, processors)
+            else:
+                answers = entry_point(rows, context)
         except PredictorError:
             raise
         except BaseException as error:

@@ -40,7 +40,7 @@ def served(directory, name="m", ready=True):
         state=state,
         failure=failure,
         archive=archive,
-        info=SimpleNamespace(explain={"methods": []} if ready else {}),
+        info=SimpleNamespace(explain={"methods": []} if ready else {}, inputs=("x",)),
     )
 
 

@@ -1,0 +1,175 @@
+"""Inputs of handlers that only answer: pictures, texts and numbers, taken apart and put together again.
+
+What is switched off is a square of the picture, a word of the text, a number of the table. Each variant is
+written down in the form in which the client sent the whole, and given to the handler.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from predictor.errors import InvalidInput
+from predictor.explain.text import Word
+from predictor.ipc.messages import TensorSpec
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """An input in pieces.
+
+    Attributes:
+        specs: of the tensors.
+        tensors: by input, without batch axis.
+        write: from the tensors of one variant, in the order of `specs`, to the payload of its row.
+        packed: the inputs are scalars, stacked into one tensor.
+        sentence: the text, if it is one.
+        words: its words.
+    """
+
+    specs: tuple[TensorSpec, ...]
+    tensors: Mapping[str, torch.Tensor]
+    write: Callable[[Sequence[torch.Tensor]], Any]
+    packed: bool = False
+    sentence: str | None = None
+    words: tuple[Word, ...] = ()
+
+
+def payload_key(row: Row) -> str:
+    """Return the key under which a row holds its payload.
+
+    Raises:
+        InvalidInput: it has none.
+    """
+    key = next((name for name in ("data", "body") if row.get(name) is not None), None)
+    if key is None:
+        raise InvalidInput("explain: the request has neither 'data' nor 'body' to take apart")
+    return key
+
+
+def take_apart(payload: Any) -> Pieces:
+    """Cut a payload into pieces.
+
+    Raises:
+        InvalidInput: it is neither a picture, nor a text, nor numbers.
+    """
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        data = bytes(payload)
+        return _picture(data, bytearray) or _text_or_json(_decoded(data), as_bytes=True)
+    if isinstance(payload, str):
+        return _picture(_from_base64(payload), _to_base64) or _text_or_json(payload)
+    numbers = _numbers(payload)
+    if numbers is None:
+        raise InvalidInput("explain: the input is neither a picture, nor a text, nor numbers")
+    return numbers
+
+
+def _picture(data: bytes, write: Callable[[bytes], Any]) -> Pieces | None:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            picture = opened.convert("L" if opened.mode in ("1", "L", "I;16", "I", "F") else "RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    pixels = np.asarray(picture, dtype=np.float32).reshape(picture.height, picture.width, -1) / 255
+    tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def encode(variant: Sequence[torch.Tensor]) -> Any:
+        shown = (variant[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(shown.squeeze(2) if shown.shape[2] == 1 else shown).save(
+            buffer, "PNG", compress_level=1
+        )
+        return write(buffer.getvalue())
+
+    spec = TensorSpec("image", shape=tuple(tensor.shape), kind="image")
+    return Pieces((spec,), {"image": tensor}, encode)
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput("explain: the input is neither a picture, nor a text, nor numbers") from error
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _to_base64(png: bytes) -> str:
+    return base64.b64encode(png).decode("ascii")
+
+
+def _text_or_json(text: str, as_bytes: bool = False) -> Pieces:
+    wrap = (lambda value: bytearray(value.encode("utf-8"))) if as_bytes else (lambda value: value)
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            numbers = _numbers(json.loads(text))
+        except (ValueError, RecursionError):
+            numbers = None
+        if numbers is not None:
+            write = numbers.write
+            return dataclasses.replace(numbers, write=lambda variant: wrap(json.dumps(write(variant))))
+    words = tuple((match.group(), match.start(), match.end()) for match in re.finditer(r"\S+", text))
+    if not words:
+        raise InvalidInput("explain: the text holds no word")
+
+    def keep(variant: Sequence[torch.Tensor]) -> Any:
+        kept = [word for (word, _, _), present in zip(words, variant[0].tolist(), strict=True) if present]
+        # With all of them it is the client's text, to the letter.
+        return wrap(text if len(kept) == len(words) else " ".join(kept))
+
+    spec = TensorSpec("text", shape=(len(words),), kind="text")
+    return Pieces((spec,), {"text": torch.ones(len(words))}, keep, sentence=text, words=words)
+
+
+def _numbers(value: Any) -> Pieces | None:
+    """Return an object of numbers by name, or nested lists of them, in pieces; None for anything else."""
+    if isinstance(value, Mapping):
+        names = [str(name) for name in value]
+        if not names or not all(_is_number(item) for item in value.values()):
+            return None
+        whole = [isinstance(item, int) for item in value.values()]
+        specs = tuple(TensorSpec(name) for name in names)
+        tensors = {name: torch.tensor(float(item)) for name, item in zip(names, value.values(), strict=True)}
+
+        def write(variant: Sequence[torch.Tensor]) -> Any:
+            items = zip(value, variant[0].tolist(), whole, strict=True)
+            return {
+                name: int(item) if is_whole and item == int(item) else item for name, item, is_whole in items
+            }
+
+        return Pieces(specs, tensors, write, packed=True)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    if array.dtype.kind not in "iuf" or not array.ndim or not array.size:
+        return None
+    is_whole = array.dtype.kind in "iu"
+    tensor = torch.from_numpy(array.astype(np.float32))
+    spec = TensorSpec("input", shape=tuple(tensor.shape))
+
+    def as_lists(variant: Sequence[torch.Tensor]) -> Any:
+        return (variant[0].long() if is_whole else variant[0]).tolist()
+
+    return Pieces((spec,), {"input": tensor}, as_lists)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
