@@ -22,6 +22,7 @@ from predictor.handlers.tensors import Array, Tensor, element_type
 
 _MAX_RANK = 32
 _MAX_DIMENSION = 2**63 - 1
+_MAX_EMPTY_DIMENSION = 2**20
 _LENGTH = struct.Struct("<I")
 _OPENING = re.compile(rb"[\[\s]*")
 _BINARY_ONLY = ("FP16", "BF16")
@@ -86,9 +87,12 @@ def check_shape(name: str, shape: Sequence[int]) -> int:
     """
     if len(shape) > _MAX_RANK:
         raise InvalidInput(f"Tensor '{name}' has {len(shape)} dimensions; the limit is {_MAX_RANK}")
-    if any(not 0 <= size <= _MAX_DIMENSION for size in shape):
+    count = math.prod(shape)
+    # A tensor without elements costs a client nothing, and a model what its other dimensions claim.
+    limit = _MAX_DIMENSION if count else _MAX_EMPTY_DIMENSION
+    if any(not 0 <= size <= limit for size in shape):
         raise InvalidInput(f"Tensor '{name}' has an impossible shape: {list(shape)}")
-    return math.prod(shape)
+    return count
 
 
 def to_bytes(tensor: Tensor) -> bytes:

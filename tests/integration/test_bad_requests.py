@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -33,6 +34,11 @@ def bad_request(chance: random.Random) -> dict[str, Any]:
             ("/v1/models/wine:predict", garbage),
             ("/v1/models/wine:predict", b'{"instances": [{}]}'),
             (f"/v1/models/{name}:predict", b'{"instances": [1]}'),
+            (f"/v1/models/wine:{chance.choice(['predict', 'explain'])}", hostile_json(chance, "instances")),
+            ("/v2/models/wine/infer", garbage),
+            *((f"/v2/models/{model}/infer", hostile_tensor(chance)) for model in ("wine", "digits")),
+            (f"/v2/models/{name}/infer", garbage),
+            ("/predict/wine", hostile_json(chance, "alcohol")),
             ("/predict/wine", b'{"alcohol": 1}'),
             ("/predict/wine", b'{"%b": 1}' % name.encode()),
             (f"/predict/{name}", b"{}"),
@@ -40,7 +46,39 @@ def bad_request(chance: random.Random) -> dict[str, Any]:
         ]
     )
     headers = [("x-request-id", f"bad-{name}"), (f"X-{name}", "1")]
+    if "/v2/" in path and chance.random() < 0.5:
+        length = chance.choice(["-1", "x", str(10**30), str(len(body) + 1), "1"])
+        headers.append(("Inference-Header-Content-Length", length))
     return {"method": "POST", "path": path, "body": body, "headers": headers}
+
+
+def hostile_json(chance: random.Random, key: str) -> bytes:
+    """Return a JSON object whose value is nested, not finite, huge, or no UTF-8."""
+    value = chance.choice(
+        [
+            b"[" * 2_000 + b"]" * 2_000,
+            b"[NaN]",
+            b"[1e999]",
+            b"[" + b"9" * 400 + b"]",
+            b'["\xff"]',
+            b'[{"a": {}}]',
+        ]
+    )
+    return b'{"%b": %b}' % (key.encode(), value)
+
+
+def hostile_tensor(chance: random.Random) -> bytes:
+    """Return a V2 request whose shape, lengths or elements are not what they claim."""
+    entry: dict[str, Any] = {
+        "name": chance.choice(["image", "alcohol", "x"]),
+        "datatype": chance.choice(["FP32", "BYTES", "FP64", "INT8", "nope"]),
+        "shape": chance.choice([[-1, -1], [2**62, 2**62], [1] * 50, [0, 2**62], [3], []]),
+    }
+    if chance.random() < 0.5:
+        entry["data"] = chance.choice([[], [[[]]], ["a", 1], [1e308, 2], {"a": 1}, None])
+    else:
+        entry["parameters"] = {"binary_data_size": chance.choice([-1, 0, 5, 2**40, "5", True])}
+    return json.dumps({"inputs": [entry] * chance.choice([0, 1, 2])}).encode()
 
 
 def send_bad_requests(server: Server, count: int, seed: int) -> None:
