@@ -50,6 +50,16 @@ _FORBIDDEN = {
         *("protocols", "serving", "http", "runtime", "handlers", "explain", "ipc", "archives", "telemetry"),
         *("server", "model", "cli", "settings", "configuration", "torchserve", "compat"),
     },
+    # Static files and examples, which `protocols/pages.py` serves.
+    "web": {
+        *("protocols", "serving", "http", "runtime", "handlers", "explain", "ipc", "archives", "telemetry"),
+        *("server", "model", "cli", "settings", "configuration", "torchserve", "compat"),
+    },
+    # What both sides know of the protocol depends on neither.
+    "oip": {
+        *("protocols", "serving", "http", "runtime", "handlers", "explain", "ipc", "archives", "telemetry"),
+        *("server", "model", "cli", "settings", "configuration", "torchserve", "compat", "errors"),
+    },
     "settings": {"protocols", "serving", "http", "runtime", "handlers", "ipc", "archives", "server", "model"},
 }
 # The worker's side may use torch; nothing else may, nor its companions.
@@ -109,7 +119,7 @@ def test_imports_go_downwards_only(part, path):
 
 
 def test_protocols_share_helpers_but_do_not_import_each_other():
-    formats = {"torchserve", "token", "v1", "v2", "named", "health", "management"}
+    formats = {"torchserve", "token", "v1", "v2", "named", "health", "pages", "management"}
     for path in sorted((_ROOT / "protocols").glob("*.py")):
         if path.stem not in formats:
             continue

@@ -93,6 +93,12 @@ class Signature:
             raise SignatureError("signature.outputs is empty")
         self.outputs = (*_CLASSIFIER_OUTPUTS, *outputs) if self.classes else outputs
 
+    @property
+    def full_description(self) -> str:
+        """The model's description, with what its inputs do not show."""
+        text = f"Takes a text as '{self.text}' in place of its tokens." if self.text else ""
+        return " ".join(part for part in (self.description, text) if part)
+
     def split(self, document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
         """Cut named inputs into examples; the flag says whether the client sent just one.
 

@@ -82,7 +82,7 @@ class SignatureHandler:
         signature = self.signature
         return ModelInfo(
             handler=type(self).__name__,
-            description=signature.description,
+            description=signature.full_description,
             inputs=signature.inputs,
             outputs=signature.outputs,
             classes=signature.classes,

@@ -8,13 +8,12 @@ exactly its own answers back.
 from __future__ import annotations
 
 import base64
-import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
 from predictor.explain.result import Page, RichAnswer
+from predictor.handlers.answers import encode_answer
 from predictor.handlers.declaration import Signature
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.runtime.cloudevents import Event, binary_event, structured_event
@@ -222,25 +221,7 @@ def _named_answer(decoded: Decoded, answers: Sequence[Any]) -> dict[str, Any]:
 
 
 def _encode_torchserve(answer: Any) -> bytes:
-    """Serialise one answer as TorchServe does: bytes, text, a saved tensor, or indented JSON."""
-    if isinstance(answer, (bytes, bytearray)):
-        return bytes(answer)
-    if isinstance(answer, str):
-        return answer.encode("utf-8")
-    tensor_bytes = _saved_tensor(answer)
-    if tensor_bytes is not None:
-        return tensor_bytes
     try:
-        return json.dumps(answer, indent=2).encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
+        return encode_answer(answer)
+    except (TypeError, ValueError) as error:
         raise InvalidOutput("Unsupported model output data type.") from error
-
-
-def _saved_tensor(answer: Any) -> bytes | None:
-    import torch  # only in workers, which have it loaded long before the first answer
-
-    if not isinstance(answer, torch.Tensor):
-        return None
-    buffer = io.BytesIO()
-    torch.save(answer, buffer)
-    return buffer.getvalue()

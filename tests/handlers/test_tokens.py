@@ -104,7 +104,9 @@ def test_max_length_and_rows_of_any_length(tmp_path):
 
 
 def test_named_inputs_are_split_by_the_text(tmp_path):
-    signature = _handler(tmp_path).signature
+    handler = _handler(tmp_path)
+    assert "'text' in place of its tokens" in handler.info().description
+    signature = handler.signature
     assert signature.split({"text": "a"}) == ([{"text": "a"}], True)
     assert signature.split({"text": ["a", "b"]}) == ([{"text": "a"}, {"text": "b"}], False)
     for wrong in ({"text": ["a"], "input_ids": [1]}, {"text": 5}, {"text": []}):

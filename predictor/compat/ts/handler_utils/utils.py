@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
+from predictor.handlers.answers import encode_answer
 from ts.context import Context
 from ts.utils.util import PredictionException
 
@@ -60,17 +57,9 @@ def send_intermediate_predict_response(
 def encode_output(value: Any) -> bytes:
     """Return the bytes of one output as a client gets them.
 
-    Bytes as they are, text as UTF-8, tensors as `torch.save` writes them, anything else as indented JSON.
+    PredictionException for what has no form as bytes.
     """
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, torch.Tensor):
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
-        return buffer.getvalue()
     try:
-        return json.dumps(value, indent=2).encode()
+        return encode_answer(value)
     except (TypeError, ValueError) as error:
         raise PredictionException("Unsupported model output data type.", 503) from error

@@ -7,23 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from predictor.oip.datatypes import DATATYPES
 from ts.torch_handler.request_envelope.base import BaseEnvelope, split_rows
-
-DATATYPES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "uint16": "UINT16",
-    "uint32": "UINT32",
-    "uint64": "UINT64",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-}
-"""numpy's names to V2's; everything else (text, objects) is BYTES."""
 
 
 class KServev2Envelope(BaseEnvelope):
