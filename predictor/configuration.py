@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.addresses import Address, parse_address
-from predictor.settings import Settings, load_settings, read_settings_file
+from predictor.settings import Settings, SettingsError, load_settings, read_settings_file
 from predictor.torchserve.config import TorchServeConfig, find_kserve_layout, load_torchserve_config
 from predictor.torchserve.models import DeclaredModel, LoadModels, parse_load_models
 
@@ -79,7 +79,11 @@ def _keep_shared(settings: Settings, file: TorchServeConfig) -> Settings:
 def _layout(flags: Mapping[str, Any]) -> Path | None:
     """Return the config.properties of a model store that has KServe's layout."""
     store = Path(flags["model_store"]) if "model_store" in flags else load_settings(flags).model_store
-    return find_kserve_layout(store)
+    try:
+        return find_kserve_layout(store)
+    except OSError as error:
+        reader = f" by user {os.getuid()}" if hasattr(os, "getuid") else ""
+        raise SettingsError(f"model store {store}: cannot be read{reader}: {error.strerror}") from error
 
 
 def _store_of_layout(flags: Mapping[str, Any], file: TorchServeConfig) -> Mapping[str, Any]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from predictor.configuration import resolve
+from predictor.settings import SettingsError
 
 
 @pytest.fixture
@@ -77,3 +80,13 @@ def test_a_snapshot_is_read_like_the_file_it_was_made_from(tmp_path):
     assert configuration.declared[0].restored
     assert str(configuration.load) == "m=m.mar"
     assert configuration.properties == file
+
+
+def test_a_store_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    # By hand: tests often run as root, who may read everything.
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(SettingsError, match=r"model store .*: cannot be read by user \d+: Permission denied"):
+        resolve({"model_store": tmp_path}, None)

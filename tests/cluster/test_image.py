@@ -197,7 +197,17 @@ def test_it_understands_the_arguments_of_others(start, layout, arguments):
     assert container.ask("/predictions/probe", b'{"instances": [{"data": "x"}]}')[0] == 200
 
 
+def test_a_mount_that_its_user_may_not_read_is_named(start, tmp_path):
+    tmp_path.chmod(0o700)
+    container = start(flags=("-v", f"{tmp_path}:/mnt/models:ro"))
+    wait_until(lambda: not container.state()["Running"], 60, container.log)
+    assert container.state()["ExitCode"] == 2
+    assert "cannot be read by user 1000: Permission denied" in container.log()
+    assert "Traceback" not in container.log()
+
+
 def test_a_mount_without_models_is_not_mistaken_for_none(start, tmp_path):
+    tmp_path.chmod(0o755)
     container = start(flags=("-v", f"{tmp_path}:/mnt/models:ro"))
     wait_until(lambda: not container.state()["Running"], 60, container.log)
     assert container.state()["ExitCode"] != 0

@@ -20,9 +20,12 @@ class Handler:
             raise RuntimeError("the device is gone")
 
     def handle(self, data, context):
-        bodies = [row.get("body") or row.get("data") or {} for row in data]
+        bodies = [row.get("body") or row.get("data") for row in data]
+        bodies = [body if isinstance(body, dict) else {} for body in bodies]
         if any(body.get("die") for body in bodies):
             _MARK.write_text(_server())
             os._exit(1)
         time.sleep(max(body.get("seconds", 0) for body in bodies))
-        return [{"revision": os.environ.get("REVISION", ""), "pod": os.environ["HOSTNAME"]} for _ in bodies]
+        return [
+            {"revision": os.environ.get("REVISION", ""), "pod": os.environ.get("HOSTNAME")} for _ in bodies
+        ]
