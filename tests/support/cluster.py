@@ -68,6 +68,13 @@ def run(
     return done
 
 
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and says nothing of it."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
+        """Write no line."""
+
+
 @contextlib.contextmanager
 def pip_configuration() -> Iterator[Path]:
     """Hand the folder of wheels that pip is set to, if any, to a build: over HTTP, leaving no trace."""
@@ -80,7 +87,7 @@ def pip_configuration() -> Iterator[Path]:
             file.write_text("\n".join(lines) + "\n")
             yield file
             return
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+        handler = functools.partial(_Quiet, directory=folder)
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             lines.append(f"find-links = http://127.0.0.1:{server.server_port}/")
