@@ -84,7 +84,7 @@ chart-docs:  ## write the chart's README and schema anew
 	PYTHONPATH=. $(BIN)/python scripts/render_chart.py
 
 cluster-test:  ## the image and the chart on a real Kubernetes (../shared/tools/cluster, or KUBECONFIG)
-	@exec $(BOOTSTRAP) test python -m pytest -m cluster tests/cluster $(ARGS)
+	@exec $(BOOTSTRAP) test python -m pytest -m cluster --log-cli-level=INFO tests/cluster $(ARGS)
 
 .PHONY: kind-up kind-load kind-deploy kind-test kind-down
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 
 import jsonschema
 import pytest
@@ -377,6 +379,19 @@ def test_another_command_gets_no_flags_of_ours():
     )
     assert container(documents)["args"][0] == "torchserve"
     assert environment(documents)["TS_CONFIG_FILE"] == "/etc/predictor/config.properties"
+
+
+def test_dashboards_come_along_word_for_word(tmp_path):
+    chart = tmp_path / "predictor"
+    shutil.copytree(CHART, chart)
+    (chart / "dashboards").mkdir(exist_ok=True)
+    # Grafana's braces are not Helm's.
+    text = json.dumps({"title": "t", "legendFormat": "{{model}} {{ .Values }}"}, indent=1)
+    (chart / "dashboards" / "extra.json").write_text(text)
+    documents = template({"monitoring": {"dashboard": {"enabled": True}}}, chart=chart)
+    (found,) = [d for d in documents if d["metadata"]["name"].endswith("-dashboard-extra")]
+    assert json.loads(found["data"]["extra.json"]) == json.loads(text)
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 def test_a_changed_setting_changes_the_pods():

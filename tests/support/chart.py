@@ -43,7 +43,7 @@ def validator() -> list[str] | None:
     return [str(tool), "validate"] if tool.is_file() and (cluster_home() / "venv").is_dir() else None
 
 
-def template(values: Mapping[str, Any], *flags: str) -> list[dict[str, Any]]:
+def template(values: Mapping[str, Any], *flags: str, chart: Path = CHART) -> list[dict[str, Any]]:
     """Return the objects that the chart makes of `values`.
 
     Raises:
@@ -52,7 +52,7 @@ def template(values: Mapping[str, Any], *flags: str) -> list[dict[str, Any]]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(dict(values), file)
         file.flush()
-        text = run_helm("template", "rel", str(CHART), "--namespace", "models", "--values", file.name, *flags)
+        text = run_helm("template", "rel", str(chart), "--namespace", "models", "--values", file.name, *flags)
     return [document for document in yaml.safe_load_all(text) if document]
 
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ import yaml
 
 from support.chart import CHART, cluster_home, helm
 from support.models import REPOSITORY
+
+logger = logging.getLogger(__name__)
 
 TOOL = REPOSITORY.parent / "shared" / "tools" / "cluster" / "cluster"
 ASSETS = REPOSITORY / "tests" / "cluster" / "assets"
@@ -225,6 +228,7 @@ class Load:
         if kind is None:
             wait_until(lambda: '"lost"' in self._log(), self._seconds + 120, self._log)
             self.report = json.loads(self._log().splitlines()[-1])
+            logger.info("load for %s s: %s", self._seconds, self.report)
         self._cluster.kubectl("delete", "pod", self._pod, "--wait=false", "--grace-period=0", "--force")
 
     def _log(self) -> str:
