@@ -299,8 +299,7 @@ class DefaultVersionNotFound(ModelVersionNotFound):
 
     def __init__(self, model: str, version: str) -> None:
         """Name both, in the words that TorchServe has for this case."""
-        super().__init__(model, version)
-        self.message = f"Model version {version} does not exist for model {model}"
+        PredictorError.__init__(self, f"Model version {version} does not exist for model {model}")
 
 
 class DeadlineExceeded(PredictorError):

@@ -415,7 +415,7 @@ class ModelManager:
             return
         error = task.exception()
         if isinstance(error, PredictorError):
-            logger.error("%s", error.message)
+            logger.log(logging.ERROR if error.status >= 500 else logging.WARNING, "%s", error.message)
         elif error is not None:
             logger.error("a change to the models failed", exc_info=error)
 

@@ -1,0 +1,259 @@
+"""Changes to the set of models, with workers that obey the test."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from serving_fakes import FakeWorker, request, settle, until
+from support.models import make_model
+
+from predictor.configuration import resolve
+from predictor.errors import (
+    DefaultVersionInUse,
+    DefaultVersionNotFound,
+    InvalidInput,
+    ModelConflict,
+    ModelNotFound,
+    ModelUnusable,
+    ModelVersionNotFound,
+    ShuttingDown,
+    WorkersFailed,
+)
+from predictor.serving import pool
+from predictor.serving.manager import ModelManager, Registration
+from predictor.serving.model import ModelState
+from predictor.serving.reload import Reloader
+from predictor.serving.sources import Sources
+from predictor.serving.store import ModelStore, ModelWishes
+
+
+class Worker(FakeWorker):
+    """Loads by itself, unless its model is told to fail or to wait; leaves when it is stopped."""
+
+    failing = False
+    slow = False
+
+    async def start(self, load, startup_timeout, response_timeout):
+        await super().start(load, startup_timeout, response_timeout)
+        if not self.slow:
+            asyncio.get_running_loop().call_soon(self.fail_to_load if self.failing else self.become_ready)
+
+    async def stop(self, grace):
+        await super().stop(grace)
+        if self in self.owner.workers:
+            self.die()
+
+
+@pytest.fixture(autouse=True)
+def workers(monkeypatch):
+    monkeypatch.setattr(pool, "WorkerProcess", Worker)
+    monkeypatch.setattr(Worker, "failing", False)
+    monkeypatch.setattr(Worker, "slow", False)
+
+
+@pytest.fixture
+def store(tmp_path):
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def made(store, tmp_path):
+    """Make the manager of what a store holds."""
+
+    def make(models: str = "none") -> ModelManager:
+        configuration = resolve({"model_store": store, "models": models}, None)
+        opened = ModelStore(configuration, tmp_path / "scratch")
+        registry = opened.registry(opened.open().archives)
+        registry.started = True
+        manager = ModelManager(registry, opened, Sources(store, tmp_path / "scratch", (), 100), 1.0)
+        manager.store = opened
+        return manager
+
+    return make
+
+
+def _wish(url="m", workers=1, wait=True, **more):
+    return Registration(url, wishes=ModelWishes(workers=workers), wait=wait, **more)
+
+
+async def test_what_is_registered_is_served_and_told(made, store):
+    make_model(store, "m", responseTimeout=9)
+    manager = made()
+    told = []
+    manager.changed.append(lambda: told.append(manager.registry.names()))
+    model = await manager.register(
+        Registration("m", "mine", wishes=ModelWishes(2, batch_size=0, response_timeout=5, startup_timeout=6))
+    )
+    assert manager.registry.get("mine") is model
+    assert (model.url, model.at_startup, len(model.workers)) == ("m", False, 2)
+    policy = model.policy
+    assert (policy.batch_size, policy.response_timeout, policy.startup_timeout) == (1, 9, 6)
+    assert told == [["mine"]]
+    await manager.unregister("mine")
+    assert told == [["mine"], []]
+    assert model.state is ModelState.STOPPED
+
+
+async def test_a_handler_of_the_clients_choice(made, store):
+    make_model(store, "m")
+    model = await made().register(_wish(handler="other:function"))
+    assert model.workers[0].load.manifest["model"]["handler"] == "other:function"
+
+
+async def test_names_and_versions_are_served_once(made, store):
+    make_model(store, "m")
+    manager = made()
+    answers = await asyncio.gather(*(manager.register(_wish()) for _ in range(3)), return_exceptions=True)
+    assert [type(answer).__name__ for answer in answers].count("ServedModel") == 1
+    assert sum(isinstance(answer, ModelConflict) for answer in answers) == 2
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_model_that_cannot_be_loaded_is_not_there(made, store, wait, monkeypatch):
+    monkeypatch.setattr(Worker, "failing", True)
+    make_model(store, "m")
+    manager = made()
+    if wait:
+        with pytest.raises(
+            WorkersFailed, match="Failed to start workers for model m version: 1.0: could not"
+        ):
+            await manager.register(_wish())
+    else:
+        model = await manager.register(_wish(wait=False))
+        assert manager.registry.models() == [model]
+    await until(lambda: not manager.registry.models())
+    monkeypatch.setattr(Worker, "failing", False)
+    await manager.register(_wish())
+
+
+async def test_a_registration_goes_on_when_its_client_goes_away(made, store, monkeypatch):
+    monkeypatch.setattr(Worker, "slow", True)
+    make_model(store, "m")
+    manager = made()
+    client = asyncio.ensure_future(manager.register(_wish()))
+    await until(lambda: manager._tasks and next(iter(manager._locks), None))
+    await asyncio.sleep(0.05)
+    client.cancel()
+    await settle()
+    assert manager.registry.names() == []
+    for task in list(manager._tasks):
+        assert not task.cancelled()
+    await manager.close()
+    assert manager.registry.names() == []
+    with pytest.raises(ShuttingDown):
+        await manager.register(_wish())
+
+
+async def test_changes_to_one_model_wait_for_each_other_and_for_no_other_model(made, store, monkeypatch):
+    for name in ("m", "n"):
+        make_model(store, name)
+    manager = made()
+    monkeypatch.setattr(Worker, "slow", True)
+    model = await manager.register(_wish(wait=False))
+    removal = asyncio.ensure_future(manager.unregister("m"))
+    monkeypatch.setattr(Worker, "slow", False)
+    await manager.register(_wish("n"))
+    assert not removal.done()
+    model.workers[0].become_ready()
+    await removal
+    assert manager.registry.names() == ["n"]
+    assert manager._locks == {}
+
+
+async def test_scaling_that_fails_is_taken_back(made, store, monkeypatch):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    monkeypatch.setattr(Worker, "failing", True)
+    with pytest.raises(WorkersFailed):
+        await manager.scale("m", None, 3, 3, wait=True)
+    assert (model.policy.min_workers, len(model.workers)) == (1, 1)
+    assert model.ready
+    with pytest.raises(InvalidInput, match="max_worker cannot be less than min_worker"):
+        await manager.scale("m", None, 3, 1, wait=False)
+    with pytest.raises(InvalidInput, match="min_worker"):
+        await manager.scale("m", None, -1, -1, wait=False)
+    with pytest.raises(ModelVersionNotFound):
+        await manager.scale("m", "9", 1, 1, wait=False)
+
+
+async def test_the_default_version_stays_while_there_are_others(made, store):
+    make_model(store, "m")
+    make_model(store, "m", version="2.0", folder="m2")
+    manager = made()
+    for url in ("m", "m2"):
+        await manager.register(_wish(url))
+    with pytest.raises(DefaultVersionInUse):
+        await manager.unregister("m", "1.0")
+    with pytest.raises(DefaultVersionNotFound, match=r"Model version 3\.0 does not exist for model m"):
+        await manager.set_default("m", "3.0")
+    with pytest.raises(ModelNotFound):
+        await manager.set_default("nope", "3.0")
+    await manager.set_default("m", "2.0")
+    await manager.unregister("m", "1.0")
+    assert [model.version for model in manager.registry.versions("m")] == ["2.0"]
+
+
+async def test_what_a_removed_model_has_accepted_is_answered(made, store):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    job = model.submit(request("a"))
+    await settle()
+    removal = asyncio.ensure_future(manager.unregister("m"))
+    await settle()
+    assert manager.registry.names() == []
+    with pytest.raises(ShuttingDown):
+        model.submit(request("b"))
+    model.workers[0].answer()
+    assert (await job.future).body == b"a"
+    await removal
+
+
+async def test_loading_a_model_anew_replaces_it_only_if_it_has_changed(made, store):
+    folder = make_model(store, "m")
+    manager = made()
+    first = await manager.load("m")
+    assert await manager.load("m") is first
+    (folder / "probe.py").write_text("# changed\n")
+    second = await manager.load("m")
+    assert second is not first
+    assert first.state is ModelState.STOPPED
+    manifest = folder / "MAR-INF" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"1.0"', '"1.1"'))
+    third = await manager.load("m")
+    assert [model.version for model in manager.registry.models()] == ["1.1"]
+    assert manager.registry.get("m") is third
+    manifest.write_text("no manifest")
+    with pytest.raises(ModelUnusable):
+        await manager.load("m")
+    assert third.ready
+    await manager.unload("m")
+    with pytest.raises(ModelNotFound):
+        await manager.unload("m")
+    with pytest.raises(ModelNotFound):
+        await manager.load("nope")
+
+
+async def test_a_store_that_is_read_again_leaves_what_clients_added(made, store):
+    folder = make_model(store, "m")
+    make_model(store, "extra")
+    manager = made("m")
+    reloader = Reloader(manager, manager.store)
+    for model in manager.registry.models():
+        await model.start()
+    added = await manager.register(_wish("extra"))
+    before = manager.registry.get("m")
+    await reloader.run()
+    assert manager.registry.get("m") is before
+    (folder / "probe.py").write_text("# changed\n")
+    await reloader.run()
+    assert manager.registry.get("m") is not before
+    assert manager.registry.get("m").at_startup
+    (folder / "MAR-INF" / "MANIFEST.json").unlink()
+    (folder / "model-config.yaml").unlink()
+    (folder / "probe.py").unlink()
+    await reloader.run()
+    assert manager.registry.models() == [added]

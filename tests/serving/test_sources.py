@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from predictor.addresses import parse_allowed_urls
+from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
+from predictor.serving import sources as module
+from predictor.serving.sources import Sources
+
+HOST = "http://models.test"
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Answer requests by path, without a network; returns what may be filled."""
+    known: dict[str, Any] = {"seen": []}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        known["seen"].append(request)
+        return known.get(request.url.path, httpx.Response(404))
+
+    real = httpx.AsyncClient
+    monkeypatch.setattr(
+        module.httpx,
+        "AsyncClient",
+        lambda **options: real(transport=httpx.MockTransport(answer), **options),
+    )
+    return known
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make the sources of an empty store."""
+    (tmp_path / "store").mkdir()
+
+    def make(allowed: str = f"{HOST}/ok/.*", limit: int = 100) -> Sources:
+        return Sources(tmp_path / "store", tmp_path / "scratch", parse_allowed_urls(allowed), limit)
+
+    return make
+
+
+def _left(tmp_path) -> list[str]:
+    return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+
+async def test_a_download_lies_in_the_store_until_it_is_discarded(make, answers, tmp_path):
+    answers["/ok/m.mar"] = httpx.Response(200, content=b"archive")
+    source = await make().find(f"{HOST}/ok/m.mar?signature=x", kms=True)
+    assert source.path == tmp_path / "store" / "m.mar"
+    assert source.path.read_bytes() == b"archive"
+    assert answers["seen"][0].headers["x-amz-server-side-encryption"] == "aws:kms"
+    source.discard()
+    assert _left(tmp_path) == []
+
+
+async def test_a_store_that_cannot_be_written_to_gets_nothing(make, answers, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    answers["/ok/m.mar"] = httpx.Response(200, content=b"archive")
+    source = await make().find(f"{HOST}/ok/m.mar")
+    assert source.path == tmp_path / "scratch" / "downloads" / "m.mar"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (httpx.Response(500), "the answer is 500"),
+        (httpx.Response(200, content=b"x" * 101), "larger than 100 bytes"),
+        (httpx.Response(200, stream=httpx.ByteStream(b"x" * 101)), "larger than 100 bytes"),
+        (
+            httpx.Response(302, headers={"Location": "file:///etc/passwd"}),
+            "it redirects to file:///etc/passwd",
+        ),
+        (httpx.Response(302, headers={"Location": "/ok/m.mar"}), "redirects more than 5 times"),
+    ],
+)
+async def test_a_download_that_fails_leaves_nothing(make, answers, tmp_path, answer, reason):
+    answers["/ok/m.mar"] = answer
+    with pytest.raises(DownloadFailed, match=reason) as caught:
+        await make().find(f"{HOST}/ok/m.mar")
+    assert caught.value.torchserve_message == f"Failed to download archive from: {HOST}/ok/m.mar"
+    assert _left(tmp_path) == []
+
+
+async def test_a_redirect_must_be_allowed_too(make, answers, tmp_path):
+    answers["/ok/m.mar"] = httpx.Response(302, headers={"Location": "http://169.254.169.254/latest"})
+    with pytest.raises(ModelSourceNotFound, match=r"169\.254\.169\.254/latest does not match"):
+        await make().find(f"{HOST}/ok/m.mar")
+    assert len(answers["seen"]) == 1
+    answers["/ok/m.mar"] = httpx.Response(307, headers={"Location": "../ok/n.mar"})
+    answers["/ok/n.mar"] = httpx.Response(200, content=b"n")
+    assert (await make().find(f"{HOST}/ok/m.mar")).path.name == "m.mar"
+
+
+async def test_one_name_is_downloaded_once_at_a_time(make, answers):
+    answers["/ok/m.mar"] = httpx.Response(200, content=b"archive")
+    sources = make()
+    found = await asyncio.gather(
+        *(sources.find(f"{HOST}/ok/m.mar") for _ in range(3)), return_exceptions=True
+    )
+    assert sorted(type(each).__name__ for each in found) == ["ModelFileExists", "ModelFileExists", "Source"]
+    with pytest.raises(ModelFileExists):
+        await sources.find(f"{HOST}/ok/m.mar")
+
+
+@pytest.mark.parametrize("name", ["", ".hidden.mar", "a%00b.mar", "x" * 201])
+async def test_a_url_must_end_with_a_file_name(make, answers, name):
+    with pytest.raises(DownloadFailed, match="usable file name"):
+        await make().find(f"{HOST}/ok/{name}")
+    assert answers["seen"] == []
+
+
+async def test_names_and_paths(make, tmp_path):
+    sources = make(f"file://{tmp_path}/allowed/.*")
+    (tmp_path / "store" / "m.mar").write_bytes(b"")
+    (tmp_path / "store" / ".m.mar.part").write_bytes(b"")
+    for folder in ("allowed", "denied"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.mar").write_bytes(b"")
+        (tmp_path / folder / "notes.txt").write_bytes(b"")
+    assert (await sources.find("m.mar")).path == tmp_path / "store" / "m.mar"
+    assert (await sources.find("anything/m.mar")).path == tmp_path / "store" / "m.mar"
+    allowed = tmp_path / "allowed" / "x.mar"
+    assert (await sources.find(str(allowed))).path == allowed
+    assert (await sources.find(f"file://localhost{allowed}")).path == allowed
+    for refused in (
+        "",
+        ".m.mar.part",
+        "../store/m.mar",
+        str(tmp_path / "denied" / "x.mar"),
+        str(tmp_path / "allowed" / "notes.txt"),
+        f"file://{tmp_path}/allowed/notes.txt",
+        "s3://bucket/nope.mar",
+    ):
+        with pytest.raises(ModelSourceNotFound):
+            await sources.find(refused)
+    source = await sources.find(str(allowed))
+    source.discard()
+    assert allowed.exists()
+
+
+def test_patterns_that_are_none_are_named():
+    with pytest.raises(ValueError, match=r"'\[' is not a regular expression"):
+        parse_allowed_urls("http://.*,[")
+    assert parse_allowed_urls("") == ()
