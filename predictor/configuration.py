@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.addresses import Address, parse_address
-from predictor.settings import Settings, SettingsError, load_settings, read_settings_file
+from predictor.settings import USUAL_PORT, Settings, SettingsError, load_settings, read_settings_file
 from predictor.torchserve.config import TorchServeConfig, find_kserve_layout, load_torchserve_config
 from predictor.torchserve.models import DeclaredModel, LoadModels, parse_load_models
 
@@ -55,6 +55,7 @@ def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
     file = load_torchserve_config(config, os.environ)
     settings = load_settings(_store_of_layout(flags, file), file.settings, config)
     settings = _keep_shared(settings, file)
+    settings = settings.model_copy(update=_torchserves_ports(settings))
     load = _what_to_load(settings, flags, file)
     return Configuration(settings, load, file.models, file.problems, config)
 
@@ -74,6 +75,13 @@ def _keep_shared(settings: Settings, file: TorchServeConfig) -> Settings:
         and parse_address(getattr(settings, name), name).is_same_socket(told)
     }
     return settings.model_copy(update=changes)
+
+
+def _torchserves_ports(settings: Settings) -> dict[str, Any]:
+    """Return the gRPC ports that TorchServe opens unasked: that for management only where it may manage."""
+    wanted = {"grpc_inference_port": True, "grpc_management_port": settings.enable_model_api}
+    given = settings.model_fields_set
+    return {name: USUAL_PORT for name, is_wanted in wanted.items() if is_wanted and name not in given}
 
 
 def _layout(flags: Mapping[str, Any]) -> Path | None:

@@ -21,8 +21,9 @@ from kserve.model_server import app as kserve_app
 from prometheus_client import REGISTRY
 
 from predictor import __version__
-from predictor.addresses import Address, parse_allowed_urls
+from predictor.addresses import parse_allowed_urls
 from predictor.configuration import Configuration
+from predictor.grpc_listeners import GrpcListeners
 from predictor.http.application import Application
 from predictor.ipc.allocator import keep_freed_blocks
 from predictor.listeners import (
@@ -32,7 +33,6 @@ from predictor.listeners import (
     Role,
     close,
     configure,
-    grpc_port,
     http_server,
     listen,
     managed_from_elsewhere,
@@ -41,7 +41,8 @@ from predictor.listeners import (
 from predictor.metrics import Metrics
 from predictor.model import TorchModel
 from predictor.protection import Protection
-from predictor.protocols.grpc.server import GrpcError, GrpcServer
+from predictor.protocols.grpc.access import count_calls, log_calls
+from predictor.protocols.grpc.server import GrpcError
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.managing import ModelManagement
 from predictor.protocols.metrics import MetricsProtocol
@@ -115,11 +116,14 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._stop = asyncio.Event()
         self._signals = 0
         self._http: list[HttpServer] = []
-        self._grpc: GrpcServer | None = None
         self.exit_code = _EXIT_OK
         log_format = _log_format(settings)
         self._access_log = AccessLog(log_format) if settings.access_log else None
         self.metrics = metrics
+        observers = [count_calls(metrics.requests)]
+        if self._access_log is not None:
+            observers.append(log_calls(self._access_log))
+        self._grpc = GrpcListeners(settings, self._manager, protection, observers)
         self._applications = [self._application(listener) for listener in listeners]
 
     def _application(self, listener: Listener) -> Application:
@@ -182,7 +186,10 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self.metrics.start()
         for unused in self.servers:
             unused.close()
-        if not await self._start_grpc():
+        try:
+            await self._grpc.start()
+        except GrpcError as error:
+            logger.error("%s", error)
             self.exit_code = _EXIT_FAILURE
             return
         http = asyncio.ensure_future(self._serve_http())
@@ -203,36 +210,6 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         """Serve every listener until told to exit; KServe's REST server stands around the main one."""
         await asyncio.gather(self._rest_server.start(), *(server.serve() for server in self._http[1:]))
 
-    async def _start_grpc(self) -> bool:
-        """Listen for gRPC; returns False where it is impossible and somebody asked for it."""
-        settings = self.settings
-        port = grpc_port(settings)
-        if not port:
-            return True
-        if port != settings.grpc_port:
-            logger.info("gRPC is on port %d, because %d is taken by HTTP", port, settings.grpc_port)
-        try:
-            server = GrpcServer(
-                self.registry,
-                settings.host,
-                port,
-                max_request_size=settings.max_request_size,
-                max_response_size=settings.max_response_size,
-                certificates=self._protection.certificates if settings.grpc_tls else None,
-                guard=self._protection.guard,
-                meter=self.metrics.requests,
-                manager=self._manager if settings.enable_model_api else None,
-            )
-            await server.start()
-        except GrpcError as error:
-            if "grpc_port" in settings.model_fields_set or settings.grpc_tls:
-                logger.error("%s", error)
-                return False
-            logger.warning("%s; serving without gRPC (--grpc-port chooses another port)", error)
-            return True
-        self._grpc = server
-        return True
-
     async def _start_models(self) -> None:
         """Start every model, wait until each is loaded or has failed, and say what is served."""
         await asyncio.gather(*(model.start() for model in self.registry.models()))
@@ -241,16 +218,11 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._snapshot("startup")
         main, *others = self._listeners
         further = {listener.name: listener.url for listener in others}
-        for line in describe_start(self.registry, main.url, self._grpc_address(), further):
+        for line in describe_start(self.registry, main.url, self._grpc.described(), further):
             logger.info(line)
         if self.settings.started_line:
             sys.stdout.write(self.settings.started_line + "\n")
             sys.stdout.flush()
-
-    def _grpc_address(self) -> str:
-        if self._grpc is None:
-            return ""
-        return str(Address(self.settings.host, self._grpc.port).reachable).removeprefix("http://")
 
     def _snapshot(self, kind: str) -> None:
         """Note what is served now."""
@@ -304,16 +276,14 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         """Close the ports, let accepted requests finish, then end the workers."""
         for server in self._http:
             server.should_exit = True
-        if self._grpc is not None:
-            self._grpc.close(self.settings.grace_period)
+        self._grpc.close(self.settings.grace_period)
         deadline = asyncio.get_running_loop().time() + self.settings.grace_period
         await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
         await self._manager.close()
         self._snapshot("shutdown")
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
         await self.metrics.stop()
-        if self._grpc is not None:
-            await self._grpc.stop(_LAST_ANSWERS)
+        await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")
 
 

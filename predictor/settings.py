@@ -20,6 +20,9 @@ from predictor.addresses import parse_address, parse_allowed_urls
 
 ENV_PREFIX = "PREDICTOR_"
 
+USUAL_PORT = -1
+"""The port number that stands for TorchServe's usual one, if it is free."""
+
 
 class SettingsError(Exception):
     """A setting cannot be used; the text names it and where it came from."""
@@ -56,7 +59,43 @@ class Settings(BaseSettings):
         None, "Network", "A socket file to listen on for HTTP, without TLS, instead of host and port."
     )
     grpc_port: int = setting(
-        8081, "Network", "gRPC port (KServe's V2), on the same address; 0 turns gRPC off.", ge=0, le=65535
+        8081,
+        "Network",
+        "gRPC port (V2 and TorchServe's inference API), on the same address; 0 for none.",
+        ge=0,
+        le=65535,
+    )
+    grpc_inference_address: str = setting(
+        "127.0.0.1", "Network", "Where grpc_inference_port listens; 0.0.0.0 for all."
+    )
+    grpc_inference_port: int = setting(
+        0,
+        "Network",
+        "A further gRPC port for inference; 0 for none, -1 for 7070 if it is free.",
+        ge=-1,
+        le=65535,
+    )
+    grpc_management_address: str = setting(
+        "127.0.0.1", "Network", "Where grpc_management_port listens; 0.0.0.0 for all."
+    )
+    grpc_management_port: int = setting(
+        0,
+        "Network",
+        "gRPC port of TorchServe's management API; 0 for none, -1 for 7071 if it is free.",
+        ge=-1,
+        le=65535,
+    )
+    grpc_inference_max_connection_age_ms: int = setting(
+        0, "Network", "Milliseconds after which a gRPC client must connect anew; 0 for never.", ge=0
+    )
+    grpc_inference_max_connection_age_grace_ms: int = setting(
+        0, "Network", "Milliseconds that calls of such a connection may still take; 0 for no limit.", ge=0
+    )
+    grpc_management_max_connection_age_ms: int = setting(
+        0, "Network", "The same age, for grpc_management_port.", ge=0
+    )
+    grpc_management_max_connection_age_grace_ms: int = setting(
+        0, "Network", "The same time for calls, for grpc_management_port.", ge=0
     )
     management_address: str = setting(
         "",

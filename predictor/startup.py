@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,14 +15,17 @@ _UNIX = "unix:"
 
 
 def describe_start(
-    registry: Registry, url: str, grpc: str = "", others: Mapping[str, str] | None = None
+    registry: Registry,
+    url: str,
+    grpc: Sequence[tuple[str, str]] = (),
+    others: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Yield the lines of the start-up summary.
 
     Args:
         registry: the models.
         url: of the main port, as `Listener.url` has it.
-        grpc: host and port, "" where gRPC is off.
+        grpc: host and port of each gRPC port, and what it is for.
         others: the URLs of further HTTP listeners, by name.
     """
     curl = "curl"
@@ -37,8 +40,8 @@ def describe_start(
         yield f"  {model.name:<{width}}  {model.version}  {_state(model)}"
     yield f"  TorchServe {url}/predictions/MODEL"
     yield f"  KServe     {url}/v1/models/MODEL:predict, {url}/v2/models/MODEL/infer"
-    if grpc:
-        yield f"  gRPC       {grpc} (KServe V2)"
+    for address, purpose in grpc:
+        yield f"  gRPC       {address} ({purpose})"
     yield f"  named      {url}/predict/MODEL"
     yield f"  web page   {url}/ui"
     for name, other in (others or {}).items():

@@ -20,6 +20,7 @@ from predictor.runtime.cloudevents import Event, binary_event, structured_event
 from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.rows import Row, decode_row, request_headers
 from predictor.runtime.v2 import Reply, decode_v2
+from predictor.torchserve.protos import PREDICTIONS_TYPE
 
 # Rows of one request that are checked one by one; V2 takes more of them, as tensors.
 MAX_ROWS = 10_000
@@ -83,6 +84,11 @@ def decode(
         headers = request_headers(request, {})
         headers["explain"] = str(request.verb.value == "explain")
         return Decoded(rows, headers, reply=reply)
+    if request.content_type == PREDICTIONS_TYPE:
+        from predictor.runtime.rows_grpc import decode_predictions  # only where gRPC is used
+
+        row, headers = decode_predictions(request)
+        return Decoded([row], headers)
     row, types = decode_row(request, decode_input)
     if signature is not None and _is_accidental_form(request, row, signature):
         row, types = {"body": bytearray(request.body)}, {"body": ""}

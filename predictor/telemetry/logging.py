@@ -71,6 +71,8 @@ class AccessEntry:
         seconds: from its head to its answer.
         client: address of the peer.
         reason: why it was refused, "" if it was not.
+        grpc_status: name of the status of a gRPC call, whose `status` is the HTTP one that says the same.
+        model: the model that it was about, where that is not told by the path.
     """
 
     method: str
@@ -80,6 +82,8 @@ class AccessEntry:
     request_id: str
     client: str
     reason: str = ""
+    grpc_status: str = ""
+    model: str = ""
 
     def as_json(self) -> str:
         """Return one JSON object."""
@@ -94,13 +98,14 @@ class AccessEntry:
             "request_id": self.request_id,
             "client": self.client,
         }
-        return json.dumps({**entry, "reason": self.reason} if self.reason else entry)
+        further = {"grpc_status": self.grpc_status, "model": self.model, "reason": self.reason}
+        return json.dumps({**entry, **{name: text for name, text in further.items() if text}})
 
     def as_text(self) -> str:
         """Return one line for people."""
         clock = time.strftime("%H:%M:%S", time.localtime())
-        words = [clock, str(self.status), self.method, self.path, f"{self.seconds * 1000:.1f} ms"]
-        words += [self.client, self.request_id, self.reason]
+        words = [clock, str(self.status), self.method, self.path, self.model, self.grpc_status]
+        words += [f"{self.seconds * 1000:.1f} ms", self.client, self.request_id, self.reason]
         return _printable(" ".join(word for word in words if word))
 
 

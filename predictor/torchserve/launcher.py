@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from predictor import __version__
-from predictor.settings import ENV_PREFIX, SettingsError
+from predictor.settings import ENV_PREFIX, USUAL_PORT, SettingsError
 from predictor.torchserve.config import TorchServeConfig, load_torchserve_config
 from predictor.torchserve.keys import KEYS
 from predictor.torchserve.models import LoadModels, parse_load_models
@@ -113,10 +113,19 @@ def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[st
         arguments.append("--token-authorization")
     if options.enable_model_api:
         arguments.append("--enable-model-api")
+    arguments += _grpc_ports(options, config)
     if not options.foreground:
         # The delay lets Kubernetes take a pod out of its Service, and a pod runs in the foreground.
         arguments.append("--drain-delay=0")
     return [*arguments, *options.extra]
+
+
+def _grpc_ports(options: LaunchOptions, config: TorchServeConfig) -> list[str]:
+    """Return the arguments that open TorchServe's gRPC ports; with a file the server knows by itself."""
+    if config.path is not None:
+        return []
+    names = ["inference", "management"] if options.enable_model_api else ["inference"]
+    return [f"--grpc-{name}-port={USUAL_PORT}" for name in names]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ STARTED = "--started-line=Model server started."
 TOKENS = "--token-authorization"
 PORTS = ["--management-address=http://127.0.0.1:8081", "--metrics-address=http://127.0.0.1:8082"]
 DEFAULTS = [*PORTS, TOKENS]
+GRPC = "--grpc-inference-port=-1"
 
 STUB = """
 import json, pathlib, signal, sys, time
@@ -64,7 +65,7 @@ def foreground(*arguments: str) -> int:
 
 def test_what_torchserve_would_do_without_more():
     arguments = serve_arguments(LaunchOptions(foreground=True, model_store=Path("store")), TorchServeConfig())
-    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none", *DEFAULTS]
+    assert arguments == ["serve", STARTED, "--model-store=store", "--models=none", *DEFAULTS, GRPC]
 
 
 def test_all_that_can_be_said():

@@ -1,28 +1,24 @@
-"""The gRPC server: KServe's V2 service, health and reflection, on one port."""
+"""A gRPC server: services, with health and reflection, on one port."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from predictor.oip import inference_pb2
+from predictor.protocols.grpc.calls import CallRecorder, Observer
 from predictor.protocols.grpc.credentials import server_credentials
-from predictor.protocols.grpc.inference import SERVICE, InferenceService
-from predictor.protocols.grpc.observed import ObservedHandler
-from predictor.protocols.grpc.tokens import TokenInterceptor
-from predictor.serving.manager import ModelManager
+from predictor.protocols.grpc.services import Service
 from predictor.serving.registry import Registry
-from predictor.telemetry.requests import RequestMeter
+from predictor.torchserve.protos.pool import pool_of_files
 from predictor.trust.certificates import Certificates
-from predictor.trust.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +32,36 @@ class GrpcError(Exception):
     """The server cannot be started; the text says why."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a server takes.
+
+    Attributes:
+        max_request_size: bytes of a message from a client.
+        max_response_size: bytes of an answer.
+        connection_age_ms: milliseconds after which a client is told to connect anew; 0 for never.
+        connection_grace_ms: milliseconds that the calls of such a connection may still take; 0 for no end.
+    """
+
+    max_request_size: int
+    max_response_size: int
+    connection_age_ms: int = 0
+    connection_grace_ms: int = 0
+
+    def options(self) -> list[tuple[str, int]]:
+        """Return them as gRPC has them."""
+        options = [
+            ("grpc.max_receive_message_length", self.max_request_size + _OVERHEAD),
+            ("grpc.max_send_message_length", self.max_response_size + _OVERHEAD),
+            ("grpc.so_reuseport", 0),
+        ]
+        if self.connection_age_ms:
+            options.append(("grpc.max_connection_age_ms", self.connection_age_ms))
+        if self.connection_grace_ms:
+            options.append(("grpc.max_connection_age_grace_ms", self.connection_grace_ms))
+        return options
+
+
 class GrpcServer:
     """A gRPC server on the running loop.
 
@@ -43,42 +69,37 @@ class GrpcServer:
         port: where it listens, once started.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a setting of its own
+    def __init__(
         self,
         registry: Registry,
         host: str,
         port: int,
+        services: Sequence[Service],
         *,
-        max_request_size: int,
-        max_response_size: int,
+        limits: Limits,
         certificates: Certificates | None = None,
-        guard: Guard | None = None,
-        services: Sequence[tuple[str, Any]] = (),
-        meter: RequestMeter | None = None,
-        manager: ModelManager | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
-        """Prepare to serve the models of `registry`; nothing listens before `start`.
+        """Prepare to answer `services`; nothing listens before `start`.
 
         Args:
+            registry: whose readiness the health service tells.
             host: address to listen on; 0.0.0.0 for all.
             port: TCP port; 0 picks a free one.
-            max_request_size: bytes of a message from a client.
-            max_response_size: bytes of an answer.
+            services: what is answered, beside health and reflection.
+            limits: of messages and connections.
             certificates: for TLS; None speaks plain HTTP/2 (h2c).
-            guard: knows the tokens; None asks for none.
-            services: further services: full name, and generic handler.
-            meter: what counts calls, None for nothing; those of health and reflection are not counted.
-            manager: loads and unloads models for clients; None where they may not ask for that.
+            interceptors: see every call before the services do, and may refuse it.
+            observers: are told of every call once it has ended, refused ones included.
         """
         self._registry = registry
         self._host = host
         self.port = port
-        self._limits = (max_request_size, max_response_size)
-        self._certificates = certificates
-        self._guard = guard
         self._services = services
-        self._meter = meter
-        self._manager = manager
+        self._limits = limits
+        self._certificates = certificates
+        self._interceptors = (CallRecorder(observers), *interceptors)
         self._server: Any = None
         self._health: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -90,24 +111,14 @@ class GrpcServer:
         Raises:
             GrpcError: the port is taken.
         """
-        receive, send = self._limits
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", receive + _OVERHEAD),
-                ("grpc.max_send_message_length", send + _OVERHEAD),
-                ("grpc.so_reuseport", 0),
-            ],
-            interceptors=[] if self._guard is None else [TokenInterceptor(self._guard)],
-        )
-        names = [SERVICE, *(name for name, _ in self._services)]
-        v2 = (SERVICE, InferenceService(self._registry, self._manager).handler())
-        self._server.add_generic_rpc_handlers(
-            tuple(self._observed(name, handler) for name, handler in (v2, *self._services))
-        )
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=self._limits.options())
+        self._server.add_generic_rpc_handlers(tuple(service.handler for service in self._services))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names.append(health.SERVICE_NAME)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server, _pool())
+        names = [*(service.name for service in self._services), health.SERVICE_NAME]
+        files = [service.file for service in self._services]
+        pool = pool_of_files([*files, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR])
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server, pool)
         self.port = self._listen()
         await self._server.start()
         self._watcher = asyncio.create_task(self._watch(("", *names)))
@@ -128,12 +139,6 @@ class GrpcServer:
             await self._health.enter_graceful_shutdown()
         if self._server is not None:
             await self._server.stop(grace)
-
-    def _observed(self, name: str, handler: Any) -> Any:
-        if self._meter is None:
-            return handler
-        protocol = "grpc-v2" if name.endswith("GRPCInferenceService") else "grpc-torchserve"
-        return ObservedHandler(handler, protocol, self._meter)
 
     def _listen(self) -> int:
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -162,11 +167,3 @@ class GrpcServer:
 def _serving(ready: bool) -> Any:
     status = health_pb2.HealthCheckResponse
     return status.SERVING if ready else status.NOT_SERVING
-
-
-def _pool() -> Any:
-    """Return a pool of the services' descriptors, for reflection."""
-    pool = DescriptorPool()
-    for module in (inference_pb2, health_pb2, reflection_pb2):
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    return pool
