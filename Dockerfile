@@ -120,7 +120,8 @@ COPY --from=code /opt/predictor /opt/predictor
 
 # The port is KServe's whatever a model's config.properties says (there it is often 8085, behind a proxy).
 # Everything that wants to write finds /tmp, the only place where it may. The two NVIDIA_ variables ask the
-# container toolkit for devices and libraries; without it they mean nothing.
+# container toolkit for devices and libraries; without it they mean nothing. (The key file is a path, no key.)
+# hadolint ignore=DL3064
 ENV PREDICTOR_HOST=0.0.0.0 \
     PREDICTOR_PORT=8080 \
     PYTHONUNBUFFERED=1 \

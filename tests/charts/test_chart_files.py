@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
-from support.chart import CHART
+from support.chart import CHART, cluster_home
 from support.models import REPOSITORY
 
 from predictor import __version__
@@ -154,8 +157,44 @@ def test_every_setting_is_a_value_or_has_one_of_its_own(schema):
     assert own <= set(_script("render_settings").OF_THE_CHART)
 
 
-def test_the_images_arguments_are_the_dockerfiles():
+def test_the_dockerfile_keeps_what_the_chart_relies_on():
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     assert re.search(r"PREDICTOR_PORT=8080", dockerfile)
     assert re.search(r"^USER 1000:1000$", dockerfile, re.MULTILINE)
     assert "EXPOSE 8080 8081" in dockerfile
+
+
+@pytest.mark.parametrize(
+    ("linter", "file"), [("hadolint", "Dockerfile"), ("shellcheck", "docker/entrypoint.sh")]
+)
+def test_the_linters_of_the_image_find_nothing(linter, file):
+    program = shutil.which(linter) or cluster_home() / "bin" / linter
+    if not Path(program).exists():
+        pytest.skip(f"{linter} is neither on PATH nor in the cluster tool's folder")
+    done = subprocess.run([program, REPOSITORY / file], capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ([], "predictor serve"),
+        (["--workers=2", "--model_name=x"], "predictor serve --workers=2 --model_name=x"),
+        (["serve", "--workers=2"], "predictor serve --workers=2"),
+        (
+            ["torchserve", "--start", "--model-store", "/a b"],
+            "torchserve --foreground --start --model-store /a b",
+        ),
+        (["predictor", "check", "m.mar"], "predictor check m.mar"),
+        (["python", "-c", "pass"], "python -c pass"),
+    ],
+)
+def test_the_containers_arguments_mean_what_others_mean_by_them(tmp_path, words, command):
+    for name in ("predictor", "torchserve", "python"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["sh", REPOSITORY / "docker" / "entrypoint.sh", *words],
+        capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stdout == command + "\n"
