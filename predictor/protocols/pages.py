@@ -27,6 +27,7 @@ _FILES = {
     "/ui/explain.js": "explain.js",
     "/ui/fields.js": "fields.js",
     "/ui/picture.js": "picture.js",
+    "/ui/token.js": "token.js",
     "/ui/icon.svg": "icon.svg",
     "/docs": "docs.html",
     "/docs/docs.css": "docs.css",

@@ -3,6 +3,7 @@
 import { breakable, make, quote } from "./dom.js";
 import * as why from "./explain.js";
 import { buildForm } from "./fields.js";
+import { ask, tokenOption } from "./token.js";
 
 // The page may live behind a path prefix, so every address starts from where this file lies.
 const ROOT = new URL("..", import.meta.url);
@@ -108,7 +109,7 @@ function exampleButton(name, example) {
   button.addEventListener("click", async () => {
     fresh = false;
     if (example.kind !== "image") return form.fill(example);
-    const response = await fetch(address);
+    const response = await ask(address);
     form.fill({ kind: "image", value: new File([await response.blob()], example.name) });
   });
   return button;
@@ -161,7 +162,7 @@ function explaining(busy) {
 
 async function send({ path, method, headers, body }) {
   try {
-    return await fetch(new URL(path, ROOT), { method, headers, body });
+    return await ask(new URL(path, ROOT), { method, headers, body });
   } catch (error) {
     throw new Error(`The server did not answer (${error.message}).`);
   }
@@ -202,7 +203,7 @@ function showRequest(request, response, text, milliseconds) {
   at("timing").textContent = `${response.ok ? `${status(response)}, ` : ""}${duration} ms there and back`;
   const readable = parse(text) === null || text.includes("\n") ? text : spaced(text);
   at("raw").textContent = readable.length > MAX_SHOWN ? `${readable.slice(0, MAX_SHOWN)} …` : readable;
-  at("curl").textContent = `curl ${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
+  at("curl").textContent = `curl ${tokenOption()}${request.curl} ${quote(new URL(request.path, ROOT).href)}`;
 }
 
 /** TorchServe's predictions, and HTTP/2, have no reason phrase. */
@@ -285,7 +286,7 @@ async function copy() {
 }
 
 async function getJson(path) {
-  const response = await fetch(new URL(path, ROOT));
+  const response = await ask(new URL(path, ROOT));
   const body = await response.json();
   if (!response.ok) throw new Error(body.detail ?? body.error ?? response.statusText);
   return body;

@@ -561,6 +561,44 @@ def test_an_explanation_fits_and_has_names(page: Page, model: str, width: int) -
     assert page.text(str(described))
 
 
+# A server that asks for tokens
+
+
+def test_a_token_is_asked_for_once(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    if not link_sample(store, "wine"):
+        pytest.skip("no trained weights for wine")
+    (tmp_path / "tokens").write_text("the-right-one\n")
+    with Server(store, f"--token-file={tmp_path / 'tokens'}") as server:
+        page = Page(browser, f"http://127.0.0.1:{server.port}")
+        browser.get(f"{page.url}/ui#wine")
+        dialog = page.find("token")
+        page.until(dialog.is_displayed)
+        assert page.run("return document.activeElement.id") == "token-value"
+        assert not page.find("token-note").is_displayed()
+        page.find("token-value").send_keys("wrong", Keys.ENTER)
+        page.until(page.find("token-note").is_displayed)
+        page.find("token-value").send_keys(" the-right-one ", Keys.ENTER)
+        page.until(lambda: not dialog.is_displayed() and page.find("main").is_displayed())
+        assert page.predict()
+        assert "$TOKEN" in page.text("curl")
+        browser.refresh()
+        page.until(lambda: page.find("main").is_displayed())
+        assert page.predict()
+        shown = browser.page_source + page.text("curl")
+        assert "the-right-one" not in shown
+        assert "the-right-one" not in server.log()
+        # A token that no longer counts is asked for again, also by TorchServe's routes.
+        page.run("sessionStorage.setItem('predictor-token', 'expired')")
+        page.find("predict").click()
+        page.until(page.find("token-note").is_displayed)
+        page.find("token-value").send_keys(Keys.ESCAPE)
+        page.until(lambda: page.find("error").is_displayed())
+        assert "Token Authorization failed" in page.text("error")
+    page.console()
+
+
 # The API page
 
 
