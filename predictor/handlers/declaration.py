@@ -55,6 +55,7 @@ class Signature:
         classes: labels of a classifier, () for other models.
         preprocessing: how pictures and texts become inputs.
         text: the name under which a text may be sent in place of its tokens, "" for none.
+        plain_names: names of the inputs where all are float32 numbers for one tensor, () elsewhere.
     """
 
     def __init__(self, section: Any, told: LoadedModel | None = None) -> None:
@@ -84,6 +85,8 @@ class Signature:
         self.pack_inputs = bool(section.get("pack_inputs", False))
         if self.pack_inputs and any(spec.shape for spec in self.inputs):
             raise SignatureError("signature.pack_inputs needs inputs of shape []")
+        is_plain = self.pack_inputs and {spec.dtype for spec in self.inputs} == {"float32"}
+        self.plain_names = tuple(spec.name for spec in self.inputs) if is_plain else ()
         self.preprocessing = Preprocessing(section.get("preprocessing"))
         self.text = self._text_for_tokens(told_inputs)
         self.preprocessing.check(self.inputs)

@@ -27,6 +27,7 @@ from predictor.handlers.declaration import Signature
 from predictor.handlers.formats import default_names, load_model
 from predictor.handlers.inputs import SignatureError, check_names, check_shape, from_base64, numbers
 from predictor.handlers.pictures import open_image
+from predictor.handlers.scalars import stack_scalars
 from predictor.handlers.stopwatch import Stage, enter
 from predictor.handlers.tensors import Array, Table, from_torch, to_torch
 from predictor.handlers.tokens import Tokenizer
@@ -125,6 +126,12 @@ class SignatureHandler:
         if data and isinstance(data[0], Table):
             return self._answer_tables(data, context)
         enter(context, Stage.DECODE)
+        packed = self._packed(data)
+        if packed is not None:
+            enter(context, Stage.INFERENCE)
+            outputs = self.predict([packed])
+            enter(context, Stage.DECODE)
+            return outputs
         answers: list[Any] = [None] * len(data)
         examples: list[dict[str, torch.Tensor]] = []
         positions: list[int] = []
@@ -250,6 +257,14 @@ class SignatureHandler:
         scores, indices = probabilities.max(dim=-1)
         labels = np.array(self.signature.classes, dtype=object)[indices.numpy()]
         return {"label": labels, "score": scores, "probabilities": probabilities}
+
+    def _packed(self, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor | None:
+        """Return the argument for rows of plain numbers, None where they have to be looked at one by one."""
+        names = self.signature.plain_names
+        if not names or not rows or type(self).example is not SignatureHandler.example:
+            return None
+        array = stack_scalars(names, rows)
+        return None if array is None else torch.from_numpy(array).to(self.device)
 
     def _answer_tables(self, tables: Sequence[Any], context: Context) -> list[Any]:
         """Answer whole tables; those of the same shapes, but for the batch axis, are computed together."""
