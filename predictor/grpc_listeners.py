@@ -112,6 +112,14 @@ def plan(settings: Settings) -> list[GrpcPort]:
     return found
 
 
+def managed_over_grpc(settings: Settings) -> str:
+    """Return the address on which other machines may change models or workers, "" for none."""
+    open_ports = (port for port in plan(settings) if port.management)
+    addresses = (Address(port.host, port.port) for port in open_ports)
+    remote = next((address for address in addresses if not address.is_local), None)
+    return "" if remote is None else str(remote).replace("http:", "grpc:")
+
+
 class GrpcListeners:
     """The servers of all ports.
 

@@ -105,13 +105,13 @@ def needs_tls(settings: Settings) -> bool:
     return settings.grpc_tls or any(address.tls for address in plan(settings).values())
 
 
-def managed_from_elsewhere(settings: Settings) -> Address | None:
-    """Return the address on which other machines may change models or workers, None for none."""
+def managed_over_http(settings: Settings) -> str:
+    """Return the address on which other machines may change models or workers, "" for none."""
     planned = plan(settings)
     # The main port has the API only where it may change models, a port of its own always: it scales.
     roles = (Role.MAIN, Role.MANAGEMENT) if settings.enable_model_api else (Role.MANAGEMENT,)
     addresses = (planned[role] for role in roles if role in planned)
-    return next((address for address in addresses if not address.is_local), None)
+    return next((str(address) for address in addresses if not address.is_local), "")
 
 
 def listen(settings: Settings) -> list[Listener]:

@@ -23,7 +23,7 @@ from prometheus_client import REGISTRY
 from predictor import __version__
 from predictor.addresses import parse_allowed_urls
 from predictor.configuration import Configuration
-from predictor.grpc_listeners import GrpcListeners
+from predictor.grpc_listeners import GrpcListeners, managed_over_grpc
 from predictor.http.application import Application
 from predictor.ipc.allocator import keep_freed_blocks
 from predictor.listeners import (
@@ -35,7 +35,7 @@ from predictor.listeners import (
     configure,
     http_server,
     listen,
-    managed_from_elsewhere,
+    managed_over_http,
     needs_tls,
 )
 from predictor.metrics import Metrics
@@ -329,9 +329,8 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
         logger.error("%s", error)
         close(listeners)
         return _EXIT_FAILURE
-    managed = managed_from_elsewhere(settings)
-    if managed is not None and protection.guard is None:
-        logger.warning("whoever reaches %s may change models or workers; see token_file", managed)
+    if protection.guard is None:
+        _warn_of_open_doors(settings)
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
     try:
         return _serve_store(configuration, ModelStore(configuration, scratch), listeners, protection)
@@ -384,6 +383,13 @@ def _manager(settings: Settings, store: ModelStore, registry: Registry) -> Model
 def _snapshots(configuration: Configuration, store: ModelStore) -> SnapshotWriter | None:
     folder = configuration.settings.snapshot_folder
     return SnapshotWriter(folder, configuration.properties, store.folder) if folder else None
+
+
+def _warn_of_open_doors(settings: Settings) -> None:
+    """Say where strangers may change models, as long as no token is asked for."""
+    for address in (managed_over_http(settings), managed_over_grpc(settings)):
+        if address:
+            logger.warning("whoever reaches %s may change models or workers; see token_file", address)
 
 
 def _port(listener: Listener) -> Port:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from predictor.configuration import resolve
-from predictor.grpc_listeners import plan
-from predictor.settings import load_settings
+from predictor.grpc_listeners import managed_over_grpc, plan
+from predictor.settings import Settings, load_settings
 
 
 def _planned(**settings):
@@ -85,3 +85,17 @@ def test_a_flag_closes_them_again(tmp_path):
     file = tmp_path / "config.properties"
     file.write_text("")
     assert resolve({"grpc_inference_port": 0}, file).settings.grpc_inference_port == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"grpc_management_port": 7071}, ""),
+        ({"host": "0.0.0.0"}, ""),
+        ({"host": "0.0.0.0", "enable_model_api": True}, "grpc://0.0.0.0:8081"),
+        ({"grpc_management_address": "0.0.0.0", "grpc_management_port": 7071}, "grpc://0.0.0.0:7071"),
+        ({"grpc_management_address": "0.0.0.0"}, ""),
+    ],
+)
+def test_from_where_models_may_be_changed(settings, expected):
+    assert managed_over_grpc(Settings(**settings)) == expected

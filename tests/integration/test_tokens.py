@@ -38,14 +38,15 @@ _PUBLIC = {
     ("get", "/ui"),
     ("get", "/docs"),
 }
+_TORCHSERVE = "org.pytorch.serve.grpc"
 _PUBLIC_RPCS = {
     ("inference.GRPCInferenceService", "ServerLive"),
     ("inference.GRPCInferenceService", "ServerReady"),
     ("inference.GRPCInferenceService", "ModelReady"),
-    ("org.pytorch.serve.grpc.inference.InferenceAPIsService", "Ping"),
-    ("org.pytorch.serve.grpc.openinference.GRPCInferenceService", "ServerLive"),
-    ("org.pytorch.serve.grpc.openinference.GRPCInferenceService", "ServerReady"),
-    ("org.pytorch.serve.grpc.openinference.GRPCInferenceService", "ModelReady"),
+    (f"{_TORCHSERVE}.inference.InferenceAPIsService", "Ping"),
+    (f"{_TORCHSERVE}.openinference.GRPCInferenceService", "ServerLive"),
+    (f"{_TORCHSERVE}.openinference.GRPCInferenceService", "ServerReady"),
+    (f"{_TORCHSERVE}.openinference.GRPCInferenceService", "ModelReady"),
 }
 _PUBLIC_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
@@ -59,7 +60,8 @@ class _Guarded(Server):
         self.token_file = folder / "tokens"
         self.journal = folder / "journal"
         self.token_file.write_text(f"{_SECRET}\n")
-        self.management_port, self.metrics_port, self.grpc_port = free_port(), free_port(), free_port()
+        self.management_port, self.metrics_port = free_port(), free_port()
+        self.grpc_port, self.grpc_inference_port, self.grpc_management_port = (free_port() for _ in range(3))
         super().__init__(
             make_model(folder / "store", "probe", handler={"journal": str(self.journal)}).parent,
             "--token-authorization",
@@ -68,6 +70,9 @@ class _Guarded(Server):
             f"--management-address=http://127.0.0.1:{self.management_port}",
             f"--metrics-address=http://127.0.0.1:{self.metrics_port}",
             f"--grpc-port={self.grpc_port}",
+            f"--grpc-inference-port={self.grpc_inference_port}",
+            f"--grpc-management-port={self.grpc_management_port}",
+            "--enable-model-api",
             f"--cors-allowed-origin={_ORIGIN}",
             "--cors-allowed-headers=authorization, content-type",
             *flags,
@@ -315,8 +320,8 @@ def test_token_is_on_the_management_port_alone_and_reads_only(guarded):
 
 
 @contextlib.contextmanager
-def _channel(guarded):
-    with grpc.insecure_channel(f"127.0.0.1:{guarded.grpc_port}") as channel:
+def _channel(guarded, port="grpc_port"):
+    with grpc.insecure_channel(f"127.0.0.1:{getattr(guarded, port)}") as channel:
         yield channel
 
 
@@ -349,20 +354,42 @@ def _call(channel, service, method, metadata=()):
     return grpc.StatusCode.OK, ""
 
 
-def test_every_grpc_method_is_closed_but_for_those_named_here(guarded):
-    with _channel(guarded) as channel:
+@pytest.mark.parametrize(
+    ("port", "service", "name"),
+    [
+        ("grpc_port", "inference.GRPCInferenceService", "ModelInfer"),
+        ("grpc_inference_port", f"{_TORCHSERVE}.inference.InferenceAPIsService", "StreamPredictions2"),
+        ("grpc_management_port", f"{_TORCHSERVE}.management.ManagementAPIsService", "RegisterModel"),
+    ],
+)
+def test_every_grpc_method_is_closed_but_for_those_named_here(guarded, port, service, name):
+    with _channel(guarded, port) as channel:
         methods = list(_services(channel))
-        assert ("inference.GRPCInferenceService", "ModelInfer") in {(s, m.name) for s, m in methods}
-        for service, method in methods:
-            if service in _PUBLIC_SERVICES:
+        assert (service, name) in {(found, method.name) for found, method in methods}
+        for found, method in methods:
+            if found in _PUBLIC_SERVICES:
                 continue
-            code, details = _call(channel, service, method)
-            public = (service, method.name) in _PUBLIC_RPCS
-            torchserve = service.startswith("org.pytorch.serve.")
-            refusal = grpc.StatusCode.PERMISSION_DENIED if torchserve else grpc.StatusCode.UNAUTHENTICATED
-            assert ((code, details) == (refusal, _REFUSED)) is not public, (service, method.name)
-            with_token = _call(channel, service, method, [("authorization", f"Bearer {_SECRET}")])
-            assert with_token[1] != _REFUSED, (service, method.name)
+            code, details = _call(channel, found, method)
+            refusal = grpc.StatusCode.UNAUTHENTICATED
+            if found.startswith(_TORCHSERVE):
+                refusal = grpc.StatusCode.PERMISSION_DENIED
+            public = (found, method.name) in _PUBLIC_RPCS
+            assert ((code, details) == (refusal, _REFUSED)) is not public, (found, method.name)
+            assert "probe" not in details
+            with_token = _call(channel, found, method, [("authorization", f"Bearer {_SECRET}")])
+            assert with_token[1] != _REFUSED, (found, method.name)
+
+
+def test_torchserves_grpc_keys_are_for_their_service(guarded):
+    with _channel(guarded, "grpc_management_port") as channel:
+        service = f"{_TORCHSERVE}.management.ManagementAPIsService"
+        methods = {method.name: method for found, method in _services(channel) if found == service}
+        for role, allowed in (("management", True), ("inference", False), ("API", False)):
+            # As TorchServe's client sends it.
+            metadata = [("protocol", "gRPC"), ("authorization", f"Bearer {guarded.key(role)}")]
+            code, details = _call(channel, service, methods["ListModels"], metadata)
+            assert (details != _REFUSED) is allowed, role
+            assert (code is grpc.StatusCode.PERMISSION_DENIED) is not allowed, role
 
 
 def test_grpc_keys_are_for_their_role_and_strangers_learn_no_names(guarded):
