@@ -267,3 +267,24 @@ def test_a_clients_mistake_is_one_line_without_a_traceback(sdk, like_sdk):
     (line,) = _logged(like_sdk, path, b"{")
     assert path in line
     assert "Invalid JSON" in line
+
+
+# metrics
+
+
+def _families(server):
+    """Return the kind of each family of metrics that is about requests, not about the process."""
+    lines = server.get("/metrics").body.decode().splitlines()
+    kinds = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE"))
+    return {name: kind for name, kind in kinds.items() if not name.startswith(("python_", "process_"))}
+
+
+def test_requests_are_counted_and_queues_are_told(sdk, like_sdk):
+    for server in (sdk, like_sdk):
+        server.post("/v1/models/echo:predict", ROWS)
+        server.post("/v1/models/nope:predict", ROWS)
+    theirs = {name for name, kind in _families(sdk).items() if kind in ("counter", "gauge")}
+    assert not {name for name in theirs if not name.endswith("_created")}
+    mine = _families(like_sdk)
+    assert mine["predictor_requests_total"] == "counter"
+    assert any("queue" in name and kind == "gauge" for name, kind in mine.items())

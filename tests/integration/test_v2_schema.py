@@ -16,6 +16,8 @@ import pytest
 import yaml
 from openapi_schema_validator import OAS30Validator
 
+from predictor.protocols.openapi.v2 import SCHEMAS
+
 _DEFAULT = Path(__file__).parents[3] / "shared" / "data" / "oip" / "open_inference_rest.yaml"
 PUBLISHED = Path(os.environ.get("PREDICTOR_OIP_DOCUMENT", _DEFAULT))
 LENGTH = "Inference-Header-Content-Length"
@@ -129,6 +131,7 @@ def test_our_document(like_sdk, document, method, path, body, status):
 @pytest.mark.parametrize(
     ("body", "good"),
     [
+        (SCHEMAS["V2InferenceRequest"]["example"], True),
         *((body, True) for body in (FLOATS, NAMED, NOT_FINITE, TEXTS, BINARY)),
         *((body, False) for body in WRONG[3:6]),
         ({**FLOATS, "more": 1}, False),

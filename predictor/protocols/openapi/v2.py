@@ -46,20 +46,29 @@ _TENSOR: dict[str, Json] = {
 # Its elements stand in `data`, or behind the JSON where `parameters.binary_data_size` says so.
 _TENSOR_REQUIRED = ("name", "datatype", "shape")
 
+# What the page of the API offers to be sent.
+_EXAMPLE: Json = {
+    "id": "1",
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}],
+}
+
 SCHEMAS: Json = {
     "V2Parameters": {"type": "object", "additionalProperties": _PARAMETER},
     "V2TensorData": array(_ELEMENT),
     "V2RequestInput": closed(_TENSOR, _TENSOR_REQUIRED),
     "V2RequestOutput": closed({"name": TEXT, "parameters": reference("V2Parameters")}, ("name",)),
-    "V2InferenceRequest": closed(
-        {
-            "id": TEXT,
-            "parameters": reference("V2Parameters"),
-            "inputs": {**array(reference("V2RequestInput")), "minItems": 1},
-            "outputs": array(reference("V2RequestOutput")),
-        },
-        ("inputs",),
-    ),
+    "V2InferenceRequest": {
+        **closed(
+            {
+                "id": TEXT,
+                "parameters": reference("V2Parameters"),
+                "inputs": {**array(reference("V2RequestInput")), "minItems": 1},
+                "outputs": array(reference("V2RequestOutput")),
+            },
+            ("inputs",),
+        ),
+        "example": _EXAMPLE,
+    },
     "V2ResponseOutput": closed(_TENSOR, _TENSOR_REQUIRED),
     "V2InferenceResponse": closed(
         {
