@@ -131,6 +131,22 @@ def check_names(specs: tuple[TensorSpec, ...], names: Mapping[str, Any]) -> None
             raise InvalidInput(f"Unknown input: '{name}'. Expected: {', '.join(known)}")
 
 
+def as_text(name: str, value: Any) -> str:
+    """Return the text of input `name`, given as such or as UTF-8.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"Invalid input for '{name}': not UTF-8 text") from error
+    raise InvalidInput(f"Invalid input type for '{name}': expected string")
+
+
 def from_base64(spec: TensorSpec, text: str) -> bytes:
     """Decode base64 text, with or without a `data:` prefix.
 

@@ -25,7 +25,14 @@ from predictor.handlers.columns import arguments, join_rows, rows_of, split_rows
 from predictor.handlers.context import Context
 from predictor.handlers.declaration import Signature
 from predictor.handlers.formats import default_names, load_model
-from predictor.handlers.inputs import SignatureError, check_names, check_shape, from_base64, numbers
+from predictor.handlers.inputs import (
+    SignatureError,
+    as_text,
+    check_names,
+    check_shape,
+    from_base64,
+    numbers,
+)
 from predictor.handlers.pictures import open_image
 from predictor.handlers.scalars import stack_scalars
 from predictor.handlers.stopwatch import Stage, enter
@@ -174,7 +181,7 @@ class SignatureHandler:
         """
         kinds = {spec.name for spec in self.signature.inputs if spec.kind == "text"}
         values = self._named_values(row) if kinds else {}
-        return {name: _text(name, value) for name, value in values.items() if name in kinds}
+        return {name: as_text(name, value) for name, value in values.items() if name in kinds}
 
     def examples(self, table: Table) -> list[tuple[dict[str, torch.Tensor], dict[str, str]]]:
         """Cut the tensors of one request into examples, each with its texts, both by input.
@@ -186,7 +193,7 @@ class SignatureHandler:
 
         def element(spec: TensorSpec, value: Any) -> Array:
             if spec.kind == "text":
-                texts.setdefault(spec.name, []).append(_text(spec.name, value))
+                texts.setdefault(spec.name, []).append(as_text(spec.name, value))
             return self._element(spec, value)
 
         specs = self.signature.inputs
@@ -341,7 +348,7 @@ class SignatureHandler:
             with open_image(spec.name, data) as picture:
                 return self.transform(spec.name, picture)
         if spec.kind == "text":
-            return self.transform(spec.name, _text(spec.name, value))
+            return self.transform(spec.name, as_text(spec.name, value))
         if isinstance(value, (bytes, bytearray)):
             value = _parse_json(f"Input '{spec.name}'", value)
         array = np.array(check_shape(spec, numbers(spec, value)))
@@ -371,17 +378,6 @@ def _accepted(context: Context | None, rows: int) -> list[str] | None:
     if headers[0].get("explain") != "True":
         return None
     return [next((str(some[key]) for key in some if key.lower() == "accept"), "") for some in headers]
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bytes, bytearray)):
-        try:
-            return bytes(value).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidInput(f"Invalid input for '{name}': not UTF-8 text") from error
-    raise InvalidInput(f"Invalid input type for '{name}': expected string")
 
 
 def _parse_json(what: str, value: bytes | bytearray | str) -> Any:

@@ -16,7 +16,7 @@ import torch
 
 from predictor.errors import InvalidInput
 from predictor.handlers.declaration import Signature
-from predictor.handlers.inputs import SignatureError
+from predictor.handlers.inputs import SignatureError, as_text
 from predictor.handlers.preprocessing import TOKENS
 from predictor.handlers.tensors import Table, Tensor
 
@@ -61,11 +61,7 @@ class Tokenizer:
         if not self._text or self._text not in values:
             return values
         self._check_alone(list(values))
-        text = values[self._text]
-        if isinstance(text, (bytes, bytearray)):
-            text = _decoded(self._text, bytes(text))
-        if not isinstance(text, str):
-            raise InvalidInput(f"Invalid input type for '{self._text}': expected string")
+        text = as_text(self._text, values[self._text])
         return {name: rows[0] for name, rows in self._encode([text]).items()}
 
     def table(self, table: Table) -> Table:
@@ -86,10 +82,7 @@ class Tokenizer:
                 f"Input '{tensor.name}' is a text: BYTES of shape [n], got {tensor.datatype} "
                 f"{list(tensor.array.shape)}"
             )
-        texts = [
-            value if isinstance(value, str) else _decoded(tensor.name, value)
-            for value in tensor.array.reshape(-1).tolist()
-        ]
+        texts = [as_text(tensor.name, value) for value in tensor.array.reshape(-1).tolist()]
         if not texts:
             raise InvalidInput(f"Input '{tensor.name}' is empty")
         rows = self._encode(texts)
@@ -139,10 +132,3 @@ def _file(directory: Path, name: str) -> Path:
         f"preprocessing.tokenizer is '{name}', and the model's folder has no {FILE}; put it there, because "
         "nothing is downloaded"
     )
-
-
-def _decoded(name: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"Invalid input for '{name}': not UTF-8 text") from error
