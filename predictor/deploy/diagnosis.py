@@ -172,8 +172,11 @@ def _of_status(service: Object) -> Iterator[Finding]:
         yield Finding(
             f"KServe: {failure.get('reason')}: {message}", hopeless=True, hint=_status_hint(failure)
         )
+    said = set()
     for one in (service.get("status") or {}).get("conditions") or []:
-        if one.get("status") == "False" and one.get("message"):
+        # `Ready` repeats what one of the others says.
+        if one.get("status") == "False" and one.get("message") and one["message"] not in said:
+            said.add(one["message"])
             yield Finding(f"KServe: {one['type']}: {one.get('reason', '')}: {_short(one['message'])}")
 
 

@@ -143,6 +143,21 @@ def test_no_runtime_for_it(api, predictor):
     assert "kubectl apply -k manifests/overlays/gpu" in err
 
 
+def test_what_kserve_says_is_said_once(api, predictor):
+    def refused(api, service):
+        waiting(api, service)
+        condition = {"status": "False", "reason": "Minimum", "message": "Deployment has no pods."}
+        service["status"]["conditions"] = [
+            {**condition, "type": kind} for kind in ("PredictorReady", "Ready")
+        ]
+
+    api.steps = [refused]
+    _, _, err = predictor("deploy", "digits", *_MODEL, "--timeout", "0.2")
+    told = err.partition("is not ready after")[2]
+    assert told.count("Deployment has no pods.") == 1
+    assert "- KServe: PredictorReady: Minimum: Deployment has no pods." in told
+
+
 def test_no_gpu_in_time(api, predictor):
     lonely = pod("digits-predictor-1")
     lonely["status"]["containerStatuses"] = []

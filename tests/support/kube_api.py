@@ -107,7 +107,7 @@ class KubeApi:
         if path.endswith("/events"):
             return 200, {"items": self.events}
         if path.endswith("/log"):
-            key = (path.split("/")[-2], query["container"], query.get("previous") == "true")
+            key = (path.split("/")[-2], query["container"], query.get("previous", "").lower() == "true")
             return (200, self.logs[key]) if key in self.logs else (400, status_object(400, "no such log"))
         return 404, "404 page not found\n"
 
