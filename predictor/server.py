@@ -312,7 +312,7 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
     keep_freed_blocks()
     settings = configuration.settings
     configure_logging(_log_format(settings), settings.log_level)
-    for noisy in ("uvicorn", "kserve", "asyncio"):
+    for noisy in ("uvicorn", "kserve", "asyncio", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if unknown_flags:
         logger.warning("ignoring unknown arguments: %s", " ".join(unknown_flags))

@@ -221,7 +221,8 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self) -> None:
         """End the process and its children at once; `owner.worker_lost` follows."""
         if self._process is not None and self._process.returncode is None:
-            self._killed = not _has_ended(self._process)
+            # Reaping kills what may be left of it once more; what ended it first is what counts.
+            self._killed |= not _has_ended(self._process)
             # Not reaped yet, so the number still means this process, even if it has ended already.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import wire
 from support.archives import make_archive
-from support.processes import wait_until
+from support.processes import open_files, wait_until
 from support.server import Server, free_port
 from support.wire import Response
 
@@ -50,11 +50,14 @@ DESCRIBED = [
 class Managed(Server):
     """A server whose management API has a port of its own."""
 
-    def __init__(self, store: Path, *flags: str) -> None:
+    def __init__(self, store: Path, scratch: Path, *flags: str) -> None:
+        """Serve no model of `store` yet; archives are unpacked below `scratch`."""
         self.management = free_port()
         self.store = store
+        self._scratch = scratch
         address = f"http://127.0.0.1:{self.management}"
-        super().__init__(store, "--management-address", address, *flags)
+        arguments = ("--models", "none", "--management-address", address, *flags)
+        super().__init__(store, *arguments, environment={"TMPDIR": str(scratch)})
 
     def manage(self, method: str, path: str, **options: Any) -> Response:
         return wire.request(self.management, method, path, timeout=60, **options)
@@ -67,7 +70,7 @@ class Managed(Server):
 
     def scratch(self) -> list[str]:
         """Return what lies in the folder that archives are unpacked into."""
-        (folder,) = (Path(self.scratch_root) / "scratch").glob("predictor-*")
+        (folder,) = self._scratch.glob("predictor-*")
         return sorted(entry.name for entry in folder.iterdir())
 
 
@@ -118,22 +121,9 @@ def managed(tmp_path_factory: pytest.TempPathFactory, archives: Path, web: str) 
     store = tmp_path_factory.mktemp("store")
     for archive in archives.iterdir():
         (store / archive.name).write_bytes(archive.read_bytes())
-    scratch = tmp_path_factory.mktemp("root") / "scratch"
-    scratch.mkdir()
     allowed = f"file://{archives}/.*,{web}/files/.*"
-    server = Managed(
-        store,
-        "--models",
-        "none",
-        "--enable-model-api",
-        "--allowed-urls",
-        allowed,
-        "--max-archive-size",
-        "9999",
-    )
-    server.scratch_root = scratch.parent
-    server._environment["TMPDIR"] = str(scratch)
-    with server as running:
+    flags = ("--enable-model-api", "--allowed-urls", allowed, "--max-archive-size", "9999")
+    with Managed(store, tmp_path_factory.mktemp("scratch"), *flags) as running:
         yield running
 
 
@@ -271,6 +261,51 @@ def test_what_a_removed_model_has_accepted_is_answered(managed):
         assert [answer.result().body for answer in answers] == [b"1.0"] * 3
     assert managed.post("/predictions/slow", b"").status == 404
     assert managed.workers() == []
+
+
+def change_under_load(managed: Managed, rounds: int, clients: int = 6) -> int:
+    """Replace and scale a model while it is called; returns how many requests were answered, all of them."""
+    assert managed.status("POST", "/models?url=one.mar&model_name=busy&initial_workers=1")[0] == 200
+    stop = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        with wire.Connection(managed.port) as connection:
+            while not stop.is_set():
+                response = connection.request("POST", "/predictions/busy")
+                assert (response.status, response.body in (b"1.0", b"2.0")) == (200, True), response
+                count += 1
+        return count
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        answered = [pool.submit(ask) for _ in range(clients)]
+        try:
+            for number in range(rounds):
+                new, old = (("two", "2.0"), "1.0") if number % 2 == 0 else (("one", "1.0"), "2.0")
+                for method, path in (
+                    ("POST", f"/models?url={new[0]}.mar&model_name=busy&initial_workers=1"),
+                    ("PUT", f"/models/busy/{new[1]}/set-default"),
+                    ("DELETE", f"/models/busy/{old}"),
+                    ("PUT", "/models/busy?min_worker=2&synchronous=true"),
+                    ("PUT", "/models/busy?min_worker=1&synchronous=true"),
+                ):
+                    status, text = managed.status(method, path)
+                    assert status == 200, text
+        finally:
+            stop.set()
+        total = sum(each.result() for each in answered)
+    assert managed.status("DELETE", "/models/busy")[0] == 200
+    return total
+
+
+def test_nothing_is_lost_and_nothing_is_left_while_a_model_is_replaced_and_scaled(managed):
+    before = (managed.workers(), len(open_files(managed.pid)), managed.scratch())
+    assert change_under_load(managed, rounds=1) > 10
+    wait_until(
+        lambda: (managed.workers(), len(open_files(managed.pid)), managed.scratch()) == before,
+        10,
+        f"as before: {before}",
+    )
 
 
 def test_downloads_go_where_a_restart_finds_them_and_leave_with_their_model(managed, web, archives):

@@ -250,6 +250,20 @@ async def test_how_an_end_is_described(channel, code, text):
     assert channel.owner.events == [("lost", text)]
 
 
+@pytest.mark.parametrize("by_us", [True, False])
+async def test_who_killed_a_worker(channel, by_us):
+    """A SIGKILL that is not ours means that memory ran out; ours stays ours when the process is reaped."""
+    channel.worker._process = _process("import time; time.sleep(60)")
+    if by_us:
+        channel.worker.kill()
+    else:
+        channel.worker._process.kill()
+    channel.worker.connection_lost(None)
+    await until(lambda: channel.owner.events, seconds=10)
+    assert channel.owner.events == [("lost", "was killed by SIGKILL")]
+    assert channel.worker.was_killed_by_others is not by_us
+
+
 async def test_how_a_timeout_is_described(channel):
     channel.worker.timed_out = True
     assert channel.worker.describe_end() == "was killed: loading took too long"
