@@ -23,5 +23,8 @@ DATATYPES = {
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON; the rest are tensors."""
 
+EXPLAIN = "explain"
+"""The parameter of a gRPC request that asks for an explanation: true, or the wishes for it as JSON."""
+
 GRPC_TYPE = "application/grpc"
 """Content type that the gRPC server gives to a message for a worker: its body is a ModelInferRequest."""

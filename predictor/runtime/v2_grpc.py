@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from predictor.errors import InvalidInput
 from predictor.handlers.tensors import Tensor, element_type
 from predictor.ipc.messages import InferenceRequest
+from predictor.oip.datatypes import EXPLAIN
 from predictor.oip.inference_pb2 import InferTensorContents, ModelInferRequest, ModelInferResponse
 from predictor.runtime.tensors import check_shape, elements, from_bytes, to_bytes
 from predictor.runtime.v2_call import Call, Encoded, Wanted
@@ -62,7 +63,7 @@ def parse(request: InferenceRequest) -> Call:
         wanted=[Wanted(item.name) for item in message.outputs],
         binary=bool(raw),
         parameters=parameters,
-        options=_parameters(message.parameters),
+        options=_options(message.parameters),
     )
 
 
@@ -115,6 +116,14 @@ def _contents(tensor: Tensor) -> InferTensorContents:
     contents = InferTensorContents()
     getattr(contents, _CONTENTS[tensor.datatype]).extend(values)
     return contents
+
+
+def _options(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a request, without the mere word that it asks for an explanation."""
+    options = _parameters(parameters)
+    if isinstance(options.get(EXPLAIN), bool):
+        del options[EXPLAIN]
+    return options
 
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from predictor import __version__
 from predictor.errors import ModelNotFound, PredictorError
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.oip import inference_pb2 as pb
-from predictor.oip.datatypes import GRPC_TYPE
+from predictor.oip.datatypes import EXPLAIN, GRPC_TYPE
 from predictor.protocols import inference, kserve
 from predictor.protocols.grpc.calls import Context, Method, current_call, guarded, metadata_of, parse
 from predictor.protocols.grpc.status import status_of, status_of_http
@@ -117,7 +117,7 @@ class InferenceService:
         result = await model.infer(
             InferenceRequest(
                 request_id=unique_id(call.request_id, call.request_id if call.chosen else ""),
-                verb=Verb.PREDICT,
+                verb=_verb(target),
                 envelope=Envelope.V2,
                 headers=headers,
                 content_type=GRPC_TYPE,
@@ -130,6 +130,15 @@ class InferenceService:
         if result.headers:
             await context.send_initial_metadata(metadata_of(result.headers))
         return result.body
+
+
+def _verb(target: pb.ModelInferTarget) -> Verb:
+    """Return what a request asks for: V2 has no method of its own for explanations over gRPC."""
+    explain = target.parameters.get(EXPLAIN)
+    asks = explain is not None and (
+        explain.WhichOneof("parameter_choice") != "bool_param" or explain.bool_param
+    )
+    return Verb.EXPLAIN if asks else Verb.PREDICT
 
 
 def _parsed(request_type: type[Message], method: Callable[[Any], Awaitable[Any]]) -> Method:
