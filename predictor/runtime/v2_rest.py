@@ -101,13 +101,16 @@ def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Enco
 
 
 def _cut(request: InferenceRequest) -> tuple[bytes, memoryview]:
-    """Return the JSON part of a body and the bytes behind it."""
+    """Return the JSON part of a body and the bytes behind it; there always is a JSON part."""
+    encoding = next((value for name, value in request.headers if name.lower() == "content-encoding"), "")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise InvalidInput(f"Content-Encoding is {encoding!r}: bodies must come uncompressed")
     text = next((value for name, value in request.headers if name.lower() == HEADER_LENGTH), None)
     if text is None:
         return request.body, memoryview(b"")
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= len(request.body)):
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and 0 < int(text) <= len(request.body)):
         raise InvalidInput(
-            f"{HEADER_LENGTH} must be a number up to the body's length, {len(request.body)}; got {text!r}"
+            f"{HEADER_LENGTH} must be a number from 1 to the body's length, {len(request.body)}; got {text!r}"
         )
     return request.body[: int(text)], memoryview(request.body)[int(text) :]
 
