@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -58,6 +59,8 @@ class KeyFile:
         self.path = path.absolute()
         self._seconds = minutes * 60
         self._clock = clock
+        # Two clients may renew at once, in threads; the file must end with the keys of both.
+        self._lock = threading.Lock()
         self._keys = {Role.MANAGEMENT: self._key(), Role.INFERENCE: self._key()}
         self._keys[Role.API] = Key(secrets.token_urlsafe(_KEY_BYTES))
 
@@ -75,13 +78,14 @@ class KeyFile:
         """
         if role not in ROUTE_ROLES:
             raise ValueError(f"a key of kind {role.value} is not renewed")
-        old = self._keys[role]
-        self._keys[role] = self._key()
-        try:
-            self.write()
-        except TrustError:
-            self._keys[role] = old
-            raise
+        with self._lock:
+            old = self._keys[role]
+            self._keys[role] = self._key()
+            try:
+                self._write()
+            except TrustError:
+                self._keys[role] = old
+                raise
 
     def write(self) -> None:
         """Write the file anew, readable for its owner alone; whoever reads sees the old one or the new one.
@@ -89,6 +93,10 @@ class KeyFile:
         Raises:
             TrustError: it cannot be written.
         """
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
         try:
             # mkstemp creates with mode 0600, and the rename replaces a link instead of following it.
             descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)

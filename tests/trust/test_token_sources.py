@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -133,6 +135,23 @@ def test_renewing_replaces_one_key_and_its_time(tmp_path, role):
     assert keys.accepts(digest(after[role.value]["key"]), role)
     assert not keys.accepts(digest(before[role.value]["key"]), role)
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
+
+
+def test_keys_renewed_at_once_are_all_in_the_file_in_the_end(tmp_path, monkeypatch):
+    keys = KeyFile(tmp_path / "keys", 1)
+    delays = [0.3, 0.0]
+    render = KeyFile.render
+
+    def slow(self):
+        text = render(self)
+        time.sleep(delays.pop(0))
+        return text
+
+    monkeypatch.setattr(KeyFile, "render", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(keys.renew, ROUTE_ROLES))
+    document = _keys(tmp_path / "keys")
+    assert all(keys.accepts(digest(document[role.value]["key"]), role) for role in Role)
 
 
 def test_the_api_key_is_not_renewed(tmp_path):
