@@ -234,7 +234,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         for name in list(self.registered_models.get_models()):
             self.registered_models.unload(name)
         for name in self.registry.names():
-            self.register_model(TorchModel(self.registry.get(name)))
+            self.register_model(TorchModel(self.registry.default(name)))
 
     def _on_reload(self) -> None:
         """SIGHUP: look at the model store again; a signal during that makes it look once more."""

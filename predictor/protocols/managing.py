@@ -211,12 +211,16 @@ def read_bool(value: Any, default: bool) -> bool:
 
 
 def register_parameters(given: Mapping[str, Any]) -> RegisterParameters:
-    """Read the parameters of registering a model by TorchServe's names."""
+    """Read the parameters of registering a model by TorchServe's names.
+
+    Raises:
+        InvalidInput: a text is none that can be written down.
+    """
     return RegisterParameters(
-        url=None if given.get("url") is None else str(given["url"]),
-        model_name=str(given.get("model_name") or ""),
-        handler=str(given.get("handler") or ""),
-        runtime=str(given.get("runtime") or ""),
+        url=None if given.get("url") is None else _text(given, "url"),
+        model_name=_text(given, "model_name"),
+        handler=_text(given, "handler"),
+        runtime=_text(given, "runtime"),
         batch_size=read_int(given.get("batch_size")),
         max_batch_delay=read_int(given.get("max_batch_delay")),
         initial_workers=read_int(given.get("initial_workers")),
@@ -225,6 +229,15 @@ def register_parameters(given: Mapping[str, Any]) -> RegisterParameters:
         synchronous=read_bool(given.get("synchronous"), True),
         s3_sse_kms=read_bool(given.get("s3_sse_kms"), False),
     )
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    """Return a text without control characters and halves of characters, which JSON can carry."""
+    value = given.get(name)
+    text = value if isinstance(value, str) else ""
+    if any(character < " " or "\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"{name} has a character that is a control character or no Unicode")
+    return text
 
 
 async def _ask_handler(model: ServedModel) -> Any:

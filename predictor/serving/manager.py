@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+# Of one model: more is a mistake, and starting them would take the machine down.
+MAX_WORKERS = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Registration:
@@ -106,6 +109,8 @@ class ModelManager:
             PredictorError: it cannot be found, fetched, opened or loaded, or its name and version are
                 taken; nothing of it is left then.
         """
+        if (wish.wishes.workers or 0) > MAX_WORKERS:
+            raise InvalidInput(f"initial_workers cannot be more than {MAX_WORKERS}.")
         if wish.wait:
             return await self._run(self._register(wish))
         opened: asyncio.Future[ServedModel] = asyncio.get_running_loop().create_future()
@@ -145,6 +150,8 @@ class ModelManager:
             raise InvalidInput("min_worker cannot be less than 0.")
         if maximum < minimum:
             raise InvalidInput("max_worker cannot be less than min_worker.")
+        if maximum > MAX_WORKERS:
+            raise InvalidInput(f"max_worker cannot be more than {MAX_WORKERS}.")
         model = self.registry.get(name, version)
         change = self._scale(name, model.version, minimum, maximum)
         if wait:
@@ -217,6 +224,8 @@ class ModelManager:
             if model not in self.registry.models():
                 return
             await self._drop(model)
+            if all(other.archive.source != model.archive.source for other in self.registry.models()):
+                self.known.pop(model.archive.source, None)
         self._tell()
 
     async def close(self) -> None:
@@ -308,7 +317,6 @@ class ModelManager:
 
     async def _drop(self, model: ServedModel) -> None:
         self.registry.remove(model)
-        self.known.pop(model.archive.source, None)
         await self._end(model, self._unregister_timeout)
         logger.info("model %s %s: no longer served", model.name, model.version)
 

@@ -101,7 +101,7 @@ class Sources:
         if Path(name).is_absolute():
             return self._elsewhere(Path(name), name)
         for candidate in (self._store / name, self._store / Path(name).name):
-            if not candidate.name.startswith(".") and candidate.exists():
+            if not candidate.name.startswith(".") and _exists(candidate):
                 return Source(candidate, name)
         raise ModelSourceNotFound(f"Model not found at: {name}")
 
@@ -109,16 +109,16 @@ class Sources:
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             # TorchServe takes file://name.mar for a download of that name, which cannot work either.
-            if (self._store / parts.netloc).exists():
+            if _exists(self._store / parts.netloc):
                 raise ModelFileExists(parts.netloc)
             raise ModelSourceNotFound(f"Model not found at: {url}")
         return self._elsewhere(Path(unquote(parts.path)), url)
 
     def _elsewhere(self, path: Path, url: str) -> Source:
-        is_model = path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
-        if not is_model and not (path.is_dir() and is_model_folder(path)):
-            raise ModelSourceNotFound(f"Model not found at: {url}")
         self._require_allowed(f"file://{path}", url)
+        is_model = path.name.endswith(ARCHIVE_SUFFIXES) and _exists(path) and path.is_file()
+        if not is_model and not (_exists(path) and path.is_dir() and is_model_folder(path)):
+            raise ModelSourceNotFound(f"Model not found at: {url}")
         return Source(path, url)
 
     def _require_allowed(self, url: str, given: str) -> None:
@@ -192,6 +192,14 @@ class Sources:
             if size > self._max_bytes:
                 raise DownloadFailed(url, f"it is larger than {self._max_bytes} bytes (max_archive_size)")
             await asyncio.to_thread(write, chunk)
+
+
+def _exists(path: Path) -> bool:
+    """Say whether there is something; a name that no file system takes, or a folder closed to us, is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _put(partial: Path, target: Path) -> None:

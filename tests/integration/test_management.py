@@ -7,15 +7,19 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from support import wire
 from support.archives import make_archive
 from support.processes import open_files, wait_until
 from support.server import Server, free_port
 from support.wire import Response
+
+from predictor.oip import inference_pb2 as pb
 
 DESCRIBED = [
     "modelName",
@@ -55,8 +59,9 @@ class Managed(Server):
         self.management = free_port()
         self.store = store
         self._scratch = scratch
+        self.grpc = free_port()
         address = f"http://127.0.0.1:{self.management}"
-        arguments = ("--models", "none", "--management-address", address, *flags)
+        arguments = ("--management-address", address, "--grpc-port", str(self.grpc), *flags)
         super().__init__(store, *arguments, environment={"TMPDIR": str(scratch)})
 
     def manage(self, method: str, path: str, **options: Any) -> Response:
@@ -122,7 +127,15 @@ def managed(tmp_path_factory: pytest.TempPathFactory, archives: Path, web: str) 
     for archive in archives.iterdir():
         (store / archive.name).write_bytes(archive.read_bytes())
     allowed = f"file://{archives}/.*,{web}/files/.*"
-    flags = ("--enable-model-api", "--allowed-urls", allowed, "--max-archive-size", "9999")
+    flags = (
+        "--models",
+        "none",
+        "--enable-model-api",
+        "--allowed-urls",
+        allowed,
+        "--max-archive-size",
+        "9999",
+    )
     with Managed(store, tmp_path_factory.mktemp("scratch"), *flags) as running:
         yield running
 
@@ -143,7 +156,15 @@ def test_what_is_refused_leaves_nothing_behind(managed, web):
             404,
             "ModelNotFoundException: Relative path is not allowed in url: ../x.mar",
         ),
-        "/models?url=/etc/passwd": (404, "ModelNotFoundException: Model not found at: /etc/passwd"),
+        "/models?url=/etc/passwd": (
+            404,
+            "ModelNotFoundException: Given URL /etc/passwd does not match any allowed URL(s)",
+        ),
+        f"/models?url={'x' * 5000}": (404, f"ModelNotFoundException: Model not found at: {'x' * 5000}"),
+        "/models?url=one.mar&initial_workers=1000000000": (
+            400,
+            "BadRequestException: initial_workers cannot be more than 256.",
+        ),
         "/models?url=one.mar&runtime=foo": (400, "BadRequestException: Invalid RuntimeType value: foo"),
         "/models?url=corrupt.mar": (500, "InternalServerException: Failed to save model: corrupt.mar"),
         "/models?url=file://one.mar": (500, "InternalServerException: Model file already exists one.mar"),
@@ -371,6 +392,22 @@ def test_v2_loads_and_unloads_what_the_store_has(managed):
     assert managed.post("/v2/repository/models/corrupt/load").status == 400
 
 
+def test_v2_does_so_over_grpc_too(managed):
+    with grpc.insecure_channel(f"127.0.0.1:{managed.grpc}") as channel:
+
+        def call(method, message):
+            path = f"/inference.GRPCInferenceService/{method}"
+            return channel.unary_unary(path, type(message).SerializeToString)(message, timeout=60)
+
+        call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="minded"))
+        assert managed.post("/predictions/minded").body == b"1.0"
+        call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="minded"))
+        assert managed.workers() == []
+        with pytest.raises(grpc.RpcError) as caught:
+            call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="minded"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -389,6 +426,26 @@ def test_v2_loads_and_unloads_what_the_store_has(managed):
 )
 def test_other_paths_of_the_management_port(managed, method, path, status):
     assert managed.manage(method, path).status == status
+
+
+def test_a_start_goes_on_where_the_last_one_ended(archives, tmp_path):
+    """Two models of one archive, one default version moved: all of it is in the snapshots."""
+    snapshots = tmp_path / "logs"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    flags = ("--enable-model-api", "--snapshot-folder", str(snapshots))
+    with Managed(archives, scratch, "--models", "none", *flags) as first:
+        for query in ("url=one.mar", "url=two.mar&batch_size=5", "url=one.mar&model_name=other"):
+            assert first.status("POST", f"/models?{query}")[0] == 200
+        assert first.status("PUT", "/models/m/2.0/set-default")[0] == 200
+        served = [first.manage("GET", f"/models/{name}/all").json() for name in ("m", "other")]
+    last = max(snapshots.iterdir())
+    assert last.name.endswith("-shutdown.cfg")
+    with Managed(archives, scratch, "--config", str(last), *flags) as second:
+        restored = [second.manage("GET", f"/models/{name}/all").json() for name in ("m", "other")]
+        assert second.manage("GET", "/models/m").json()[0]["modelVersion"] == "2.0"
+    for before, after in zip(chain(*served), chain(*restored), strict=True):
+        assert {**before, "loadedAtStartup": True} == after
 
 
 def test_the_main_port_offers_the_same(managed):

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from protocol_fakes import FakeModel, call, parsed, registry
 
-from predictor.errors import ModelControlOff
+from predictor.errors import InvalidInput, ModelControlOff
 from predictor.protocols import openapi
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.managing import (
     ModelManagement,
-    RegisterParameters,
     read_bool,
     read_int,
     register_parameters,
@@ -152,10 +151,31 @@ async def test_other_paths_and_methods(manager, method, path, status):
     assert (await call(_protocol(manager), method, path)).status == status
 
 
-@given(st.dictionaries(st.text(), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())))
-def test_any_parameters_are_read_without_a_failure(given_parameters):
-    found = register_parameters(given_parameters)
-    assert isinstance(found, RegisterParameters)
+@pytest.mark.parametrize("name", ["url", "model_name", "handler", "runtime"])
+@pytest.mark.parametrize("text", ["a\nb", "a\0", "\ud800"])
+async def test_texts_that_no_answer_could_carry_are_refused(manager, name, text):
+    """A name with half of a character would break every later answer that lists it."""
+    body = json.dumps({"url": "x.mar", name: text}).encode()
+    response = await call(
+        _protocol(manager), "POST", "/models", body, headers=[("Content-Type", "application/json")]
+    )
+    assert response.status == 400
+    assert parsed(response)["message"].startswith(name)
+    assert manager.seen == []
+
+
+_NAMES = ("url", "model_name", "batch_size", "initial_workers", "max_batch_delay", "synchronous", "other")
+_VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()))
+
+
+@given(st.dictionaries(st.sampled_from(_NAMES), _VALUES))
+def test_any_parameters_are_read_or_refused(values):
+    try:
+        found = register_parameters(values)
+    except InvalidInput:
+        return
+    assert found.batch_size is None or isinstance(found.batch_size, int)
+    assert found.model_name.encode("utf-8").decode("utf-8") == found.model_name
 
 
 def test_numbers_and_truth_as_java_reads_them():

@@ -175,6 +175,8 @@ async def test_scaling_that_fails_is_taken_back(made, store, monkeypatch):
         await manager.scale("m", None, 3, 1, wait=False)
     with pytest.raises(InvalidInput, match="min_worker"):
         await manager.scale("m", None, -1, -1, wait=False)
+    with pytest.raises(InvalidInput, match="more than 256"):
+        await manager.scale("m", None, 1, 1_000_000, wait=False)
     with pytest.raises(ModelVersionNotFound):
         await manager.scale("m", "9", 1, 1, wait=False)
 
@@ -235,6 +237,20 @@ async def test_loading_a_model_anew_replaces_it_only_if_it_has_changed(made, sto
         await manager.unload("m")
     with pytest.raises(ModelNotFound):
         await manager.load("nope")
+
+
+async def test_a_model_that_a_client_removed_comes_back_when_its_file_changes(made, store):
+    folder = make_model(store, "m")
+    manager = made("m")
+    reloader = Reloader(manager, manager.store)
+    for model in manager.registry.models():
+        await model.start()
+    await manager.unregister("m")
+    await reloader.run()
+    assert manager.registry.models() == []
+    (folder / "probe.py").write_text("# changed\n")
+    await reloader.run()
+    assert manager.registry.names() == ["m"]
 
 
 async def test_a_store_that_is_read_again_leaves_what_clients_added(made, store):

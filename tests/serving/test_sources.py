@@ -134,6 +134,9 @@ async def test_names_and_paths(make, tmp_path):
         str(tmp_path / "allowed" / "notes.txt"),
         f"file://{tmp_path}/allowed/notes.txt",
         "s3://bucket/nope.mar",
+        "x" * 5_000,
+        "a\0b.mar",
+        "/a\0b.mar",
     ):
         with pytest.raises(ModelSourceNotFound):
             await sources.find(refused)

@@ -18,7 +18,7 @@ def test_a_model_that_is_replaced_and_scaled_all_the_time(tmp_path: Path) -> Non
     scratch.mkdir()
     make_archive(store, "one.mar", "m", "managed", version="1.0")
     make_archive(store, "two.mar", "m", "managed", version="2.0")
-    with Managed(store, scratch, "--enable-model-api") as managed:
+    with Managed(store, scratch, "--models", "none", "--enable-model-api") as managed:
         change_under_load(managed, rounds=2)
         before = (managed.workers(), len(open_files(managed.pid)), managed.scratch())
         memory = resident_bytes(managed.pid)
