@@ -15,6 +15,7 @@ class AnswerReader:
     """Reads the answers to variants of an example as it read the answer to the example itself.
 
     Attributes:
+        example: the answer to the example itself.
         labels: of the numbers; () where the answer has none.
         are_probabilities: all of the numbers are between 0 and 1, and add up to no more than 1.
     """
@@ -26,6 +27,7 @@ class AnswerReader:
             InvalidInput: it holds no numbers that could be explained.
         """
         found = _plain(answer)
+        self.example = answer
         self.labels: tuple[str, ...] = ()
         if isinstance(found, Mapping):
             self.labels = tuple(str(label) for label in found)

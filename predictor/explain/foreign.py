@@ -124,7 +124,11 @@ class ForeignExplainer:
         """Return the model behind the handler's own preprocessing, None where that is no single tensor."""
         if not callable(getattr(self._instance, "preprocess", None)) or self._model is None:
             return None
-        prepared = self._instance.preprocess([dict(row)])
+        try:
+            prepared = self._instance.preprocess([dict(row)])
+        except Exception as error:  # noqa: BLE001 - a handler's own code; what it answers tells more
+            logger.info("preprocess does not take the row alone: %s", error)
+            return None
         if not isinstance(prepared, torch.Tensor) or prepared.dim() < 2 or len(prepared) != 1:
             return None
         prepared = prepared.detach().clone()
@@ -153,10 +157,20 @@ class ForeignExplainer:
         predict = self._predict
         reader = AnswerReader(predict([row])[0])
         is_classifier = reader.are_probabilities
+        blank = _Blank(predict, reader)
 
         def model(*columns: torch.Tensor) -> torch.Tensor:
             variants = [{**row, key: pieces.write(parts)} for parts in zip(*columns, strict=True)]
-            return reader.scores(predict(variants))
+            if pieces.sentence is None:
+                return reader.scores(predict(variants))
+            empty = (columns[0] == 0).all(dim=1)
+            scores = torch.empty((len(variants), len(reader.read(reader.example))))
+            worded = [index for index in range(len(variants)) if not empty[index]]
+            if worded:
+                scores[worded] = reader.scores(predict([variants[index] for index in worded]))
+            for index in torch.nonzero(empty).flatten().tolist():
+                scores[index] = blank.scores(variants[index])
+            return scores
 
         signature = AdoptedSignature(pieces.specs, reader.labels if is_classifier else (), pieces.packed)
         return Adopted(
@@ -187,6 +201,35 @@ class ForeignExplainer:
         section = {**(defaults or {}), **(chosen if isinstance(chosen, Mapping) else {})}
         settings = {**self._settings, "explain": section}
         return Explainer(cast(Any, adopted), settings, *self._limits)
+
+
+class _Blank:
+    """What a handler answers to a text without words, which many cannot."""
+
+    def __init__(self, predict: Predict, reader: AnswerReader) -> None:
+        self._predict = predict
+        self._reader = reader
+        self._failed = False
+
+    def scores(self, row: Row) -> torch.Tensor:
+        """Return the numbers of the answer; not a number, once, if the handler fails.
+
+        Once, because the output at the baseline is always told, whether the method needs it or not.
+
+        Raises:
+            InvalidInput: the method needs it.
+        """
+        if self._failed:
+            raise InvalidInput(
+                "explain.method: the handler cannot answer a text without words, which this method asks it; "
+                "feature_ablation takes only one word away at a time, of a text that has several"
+            )
+        try:
+            return self._reader.scores(self._predict([row]))
+        except Exception as error:  # noqa: BLE001 - a handler's own code
+            logger.info("the handler fails for a text without words: %s", error)
+            self._failed = True
+            return torch.full((1, len(self._reader.read(self._reader.example))), torch.nan)
 
 
 def _outputs(model: Any, prepared: torch.Tensor) -> int:

@@ -121,7 +121,8 @@ class ExplainedModel:
             if spec.kind == "text":
                 count += _TYPICAL_WORDS
             else:
-                count += int(_feature_map(spec, shape, args).max()) + 1
+                features = _feature_map(spec, shape, args)
+                count += int(features.max()) + 1 if features.numel() else 0
         return count
 
     def rows(self, method: Method, args: Args, example: Sequence[torch.Tensor], players: int) -> int:
@@ -158,6 +159,9 @@ class ExplainedModel:
         columns = [tensor.unsqueeze(1) if tensor.dim() == 1 else tensor for tensor in arguments]
         slots = self.slots if Need.GRADIENTS in method.needs or self.embedding else self._all_slots()
         inputs, extras, forward = self._arrange(columns, slots)
+        for slot, tensor in zip(slots, inputs, strict=True):
+            if not tensor.numel():
+                raise InvalidInput(f"Input '{self.signature.inputs[slot].name}' holds nothing to explain")
         per_row = [
             make_baseline(
                 given,

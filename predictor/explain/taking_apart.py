@@ -131,8 +131,9 @@ def _text_or_json(text: str, as_bytes: bool = False) -> Pieces:
 
     def keep(variant: Sequence[torch.Tensor]) -> Any:
         kept = [word for (word, _, _), present in zip(words, variant[0].tolist(), strict=True) if present]
-        # With all of them it is the client's text, to the letter.
-        return wrap(text if len(kept) == len(words) else " ".join(kept))
+        # With all of them it is the client's text, to the letter; with none a blank, which many handlers
+        # take for a text where they take nothing for no request.
+        return wrap(text if len(kept) == len(words) else " ".join(kept) or " ")
 
     spec = TensorSpec("text", shape=(len(words),), kind="text")
     return Pieces((spec,), {"text": torch.ones(len(words))}, keep, sentence=text, words=words)

@@ -202,6 +202,19 @@ def test_words_are_left_out_where_only_answers_can_be_had(payload):
     assert part["offsets"] == [[0, 1], [2, 6], [7, 10]]
 
 
+def test_a_handler_that_cannot_answer_an_empty_text():
+    def answers(rows):
+        return [[len(row["data"].split()) / len(row["data"].strip())] for row in rows]
+
+    found = explainer(None, answers)
+    answer = found.explain({"data": "a bc", "explain": {}}, "")
+    assert answer["inputs"][0]["importances"] == pytest.approx([2 / 4 - 1 / 2, 2 / 4 - 1 / 1])
+    assert np.isnan(answer["prediction"]["baseline_output"])
+    refused = found.explain({"data": "a bc", "explain": {"method": "kernel_shap"}}, "")
+    assert isinstance(refused, InvalidInput)
+    assert "text without words" in refused.message
+
+
 def test_numbers_by_name():
     def answers(rows):
         return [2.0 * row["data"]["x"] - row["data"]["n"] for row in rows]

@@ -8,8 +8,11 @@ from explain_fakes import FunctionalMlp, SmallCnn, examples, features, images, m
 from torch import nn
 
 from predictor.errors import HandlerStatus, InvalidInput, PayloadTooLarge
+from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.budget import Limits
+from predictor.explain.explainer import Explainer
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy
+from predictor.ipc.messages import TensorSpec
 
 HOOKED = ["deep_lift", "grad_cam"]
 # torch 2.13 finds its own ways of making such models out of date.
@@ -144,3 +147,17 @@ def test_too_many_rows_are_refused_before_they_are_computed():
 def test_time_is_limited():
     with pytest.raises(HandlerStatus, match="stopped after"):
         run("integrated_gradients", make(SmallCnn), examples(images(), [0, 1, 2]), Limits(seconds=1e-9))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (1, 0, 4)])
+def test_an_input_without_numbers_is_refused_and_its_model_served(shape):
+    spec = TensorSpec("nothing", shape=shape, kind="image" if len(shape) == 3 else "tensor")
+    tensors = {"nothing": torch.zeros(shape)}
+    handler = Adopted(
+        lambda tensor: torch.ones(len(tensor), 2), AdoptedSignature((spec,)), torch.device("cpu"), tensors
+    )
+    explainer = Explainer(handler, {})
+    assert explainer.model.describe()["methods"]
+    (answer,) = explainer.explain([{"data": [], "explain": {"method": "feature_ablation"}}], [""])
+    assert isinstance(answer, InvalidInput)
+    assert answer.message == "Input 'nothing' holds nothing to explain"

@@ -6,12 +6,21 @@ import base64
 import concurrent.futures
 import io
 import json
+import os
+import re
+import shutil
+import signal
 import struct
 
 import pytest
 from PIL import Image
-from support.models import SAMPLES
+from support import wire
+from support.explain_load import check_mixed
+from support.models import REPOSITORY, SAMPLES
+from support.processes import wait_until
+from support.server import Server
 
+ORACLE = REPOSITORY / "tests" / "oracle" / "archives"
 PICTURE = (SAMPLES / "digits" / "examples" / "3.png").read_bytes()
 WINE = json.loads((SAMPLES / "wine" / "examples" / "wine.json").read_text())
 
@@ -161,6 +170,46 @@ def test_mistakes_are_named(samples, body, message):
     assert answer.json()["message"].startswith(message)
 
 
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """TorchServe's image_classifier, which knows nothing of rich explanations; an own worker explains."""
+    store = tmp_path_factory.mktemp("archives")
+    shutil.copy(ORACLE / "models" / "classifier.mar", store)
+    with Server(store, "--explain-workers", "1") as running:
+        running.wait_log("classifier 1.0: explaining worker 0 is ready")
+        yield running
+
+
+def test_an_image_classifier_of_torchserve_is_explained_without_its_help(archives):
+    offered = archives.get("/v1/models/classifier/explain").json()
+    assert offered["default_method"] == "integrated_gradients"
+    wish = {"method": "integrated_gradients", "return": ["prediction", "delta", "image"]}
+    parts = [("data", PICTURE, "3.png", None), ("explain", json.dumps(wish).encode(), None, None)]
+    body, content_type = wire.multipart(*parts)
+    answer = archives.post("/explanations/classifier", body, content_type=content_type).json()
+    best = next(iter(archives.post("/predictions/classifier", PICTURE).json()))
+    assert answer["prediction"]["label"] == answer["target"]["label"] == best
+    assert abs(answer["relative_delta"]) < 0.05
+    assert answer["inputs"][0]["image"]["content_type"] == "image/png"
+    drawn = archives.post("/explanations/classifier", PICTURE, headers=[("Accept", "image/png")])
+    assert drawn.header("content-type") == "image/png"
+    legacy = archives.post("/explanations/classifier", PICTURE).json()
+    assert len(legacy) == 3, "TorchServe's own answer: channels of pixels"
+
+
+def test_own_workers_die_alone(archives):
+    workers = {pid: archives.get("/ping").json()["status"] for pid in archives.workers()}
+    assert len(workers) == 2, "one of each kind"
+    log = archives.log()
+    explaining = [int(pid) for pid in re.findall(r"explaining worker 0 is ready .*?\(pid (\d+)\)", log)]
+    for pid in explaining:
+        os.kill(pid, signal.SIGKILL)
+        assert archives.get("/v2/health/ready").status == 200
+        assert archives.post("/predictions/classifier", PICTURE).status == 200
+    wait_until(lambda: archives.log().count("explaining worker 1 is ready") == 1, 60, "it is back")
+    assert archives.post("/explanations/classifier", PICTURE).status == 200
+
+
 def test_predictions_and_explanations_side_by_side(samples):
     """Many clients at once, each with its own model, method and target: nobody gets another's answer."""
     methods = [
@@ -183,3 +232,8 @@ def test_predictions_and_explanations_side_by_side(samples):
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert all(pool.map(one, range(96)))
+
+
+def test_64_clients_mix_predictions_and_all_methods_for_a_few_seconds(samples):
+    counts = check_mixed(samples, clients=64, seconds=4)
+    assert min(counts.values()) > 0, counts

@@ -22,6 +22,7 @@ import pytest
 from integration.test_bad_requests import check_flat
 from integration.test_samples import run_mixed_load
 from support import load, wire
+from support.explain_load import check_mixed
 from support.models import link_sample, make_model, read_journal
 from support.processes import children, is_running, is_zombie, open_files, resident_bytes, wait_until
 from support.server import Server
@@ -132,3 +133,18 @@ def test_twenty_ends_under_load(tmp_path: Path) -> None:
             assert [client.response().json()["tag"] for client in clients] == list(range(40))
             assert server.wait_exit() == 0
             assert not any(is_running(pid) for pid in workers)
+
+
+def test_a_minute_of_predictions_and_all_methods(tmp_path: Path) -> None:
+    """64 clients; explanations on the workers of predictions, and on their own: no wrong answer or shape."""
+    for name in ("digits", "wine", "docstrings"):
+        assert link_sample(tmp_path, name), f"{name} is not trained"
+    for flags in ((), ("--explain-workers", "1")):
+        with Server(tmp_path, "--queue-size", "1000", *flags) as server:
+            if flags:
+                wait_until(
+                    lambda: server.log().count("explaining worker 0 is ready") == 3, 60, "all are ready"
+                )
+            counts = check_mixed(server, clients=64, seconds=60)
+            assert min(counts.values()) > 10, counts
+            assert "Traceback" not in server.log()
