@@ -41,6 +41,7 @@ bench:  ## the benchmarks: what the server costs beside the model's own work
 	@$(BOOTSTRAP) test
 	$(BIN)/python -m benchmarks.digits
 	$(BIN)/python -m benchmarks.v2_binary
+	$(BIN)/python -m benchmarks.explanations
 
 check:  ## lint, types, import directions
 	@$(BOOTSTRAP) check

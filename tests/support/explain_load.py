@@ -114,3 +114,32 @@ def _numbers(name: str, explanation: dict[str, Any]) -> list[float]:
     rows = part["attributions"]
     assert (len(rows), {len(row) for row in rows}) == (28, {28})
     return [value for row in rows for value in row]
+
+
+async def measure_beside(port: int, explainers: int, seconds: float) -> tuple[float, float]:
+    """Return p50 and p99, in ms, of one client's predictions of digits while others explain in a loop."""
+    until = time.monotonic() + seconds
+    times: list[float] = []
+    instance = {"data": _DIGITS["3"]}
+    wish = {"args": {"n_steps": 50}, "return": ["delta"]}
+
+    async def predict() -> None:
+        client = Client(port)
+        while time.monotonic() < until:
+            started = time.perf_counter()
+            answer = await client.request("POST", "/v1/models/digits:predict", body={"instances": [instance]})
+            times.append(1000 * (time.perf_counter() - started))
+            assert answer.status == 200, answer
+        client.close()
+
+    async def explain() -> None:
+        client = Client(port)
+        while time.monotonic() < until:
+            body = {"instances": [instance], "explain": wish}
+            answer = await client.request("POST", "/v1/models/digits:explain", body=body)
+            assert answer.status == 200, answer
+        client.close()
+
+    await asyncio.gather(predict(), *(explain() for _ in range(explainers)))
+    times.sort()
+    return times[len(times) // 2], times[int(0.99 * (len(times) - 1))]
