@@ -1,9 +1,7 @@
 """`predictor deploy` and the manifests on a real API server with KServe's kinds, and real pods.
 
-The cluster of KUBECONFIG, or the one that shared/tools/cluster has started. Nobody acts on an
-InferenceService there: `support/kserve_controller.py` plays KServe's controller, unless KServe runs.
-The pods need the image of this version on the node (`make image`, `cluster load-image`), or the one that
-CLUSTER_IMAGE names.
+Nobody acts on an InferenceService there: `support/kserve_controller.py` plays KServe's controller. So these
+are for a cluster without KServe's own.
 """
 
 from __future__ import annotations
@@ -21,33 +19,31 @@ from pathlib import Path
 import pytest
 import yaml
 from kubernetes import client, config
+from support.chart import cluster_home
+from support.cluster import tool_installed
 from support.kserve_controller import Controller
 from support.manifests import MANIFESTS, ROOT, load
 
-from predictor import __version__
 from predictor.deploy import command
 from predictor.deploy.cluster import Cluster
 from predictor.deploy.errors import ClusterError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-_IMAGE = os.environ.get("CLUSTER_IMAGE", f"predictor:{__version__}")
 # A machine with two cores starts a server and a worker beside everything else.
 _PATIENCE = "400"
 _SMALL = ["--gpus", "0", "--cpu", "100m", "--memory", "1Gi", "--timeout", _PATIENCE]
 
 
 def _kubeconfig() -> str:
-    home = Path(os.environ.get("CLUSTER_HOME", Path.home() / ".cache" / "cluster"))
-    return os.environ.get("KUBECONFIG") or str(home / "kubeconfig")
+    """Return the file of the cluster that the fixture `cluster` speaks of."""
+    return str(cluster_home() / "kubeconfig") if tool_installed() else os.environ["KUBECONFIG"]
 
 
 @pytest.fixture(scope="module")
-def admin():
-    """A client that may do everything; skips where there is no cluster with KServe's kinds."""
+def admin(cluster):
+    """A client that may do everything; skips where the cluster does not have KServe's kinds."""
     file = _kubeconfig()
-    if not Path(file).exists():
-        pytest.skip("no cluster: KUBECONFIG is not set, and shared/tools/cluster has started none")
     try:
         Cluster(kubeconfig=file).services()
     except ClusterError as error:
@@ -80,19 +76,10 @@ def predictor(namespace, monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def image(admin):
-    """The image of this version; skips where no node holds it."""
-    nodes = client.CoreV1Api(admin).list_node(_preload_content=False)
-    names = [
-        name
-        for node in json.loads(nodes.data)["items"]
-        for one in node["status"].get("images", [])
-        for name in one.get("names") or []
-    ]
-    if not any(name.endswith(_IMAGE) for name in names):
-        pytest.skip(f"no node holds {_IMAGE}: make image, then load it into the cluster")
-    return _IMAGE
+@pytest.fixture(scope="module")
+def server_image(cluster):
+    """The image of this version, which the node holds."""
+    return cluster.image
 
 
 def test_every_manifest_is_admitted(admin, namespace):
@@ -165,12 +152,12 @@ def test_an_image_that_is_nowhere(predictor):
     predictor("delete", "absent")
 
 
-def test_no_gpu_in_the_cluster(predictor, image):
+def test_no_gpu_in_the_cluster(predictor, server_image):
     words = [
         "--model",
         "/mnt/models",
         "--image",
-        image,
+        server_image,
         "--gpu-resource",
         "example.com/none",
         "--cpu",
@@ -184,8 +171,8 @@ def test_no_gpu_in_the_cluster(predictor, image):
     predictor("delete", "lonely")
 
 
-def test_a_server_that_cannot_start_shows_its_last_words(predictor, image):
-    words = ["--model", "/mnt/models", "--image", image, "--arg=--port=nonsense", *_SMALL]
+def test_a_server_that_cannot_start_shows_its_last_words(predictor, server_image):
+    words = ["--model", "/mnt/models", "--image", server_image, "--arg=--port=nonsense", *_SMALL]
     status, _, err = predictor("deploy", "crashing", *words)
     assert status == 1
     assert "crashing cannot become ready:" in err
@@ -194,8 +181,8 @@ def test_a_server_that_cannot_start_shows_its_last_words(predictor, image):
     predictor("delete", "crashing")
 
 
-def test_a_service_from_nothing_to_an_answer_and_an_update_that_fails(predictor, image, namespace):
-    words = ["--model", "/mnt/models", "--image", image, "--arg=--models=digits", *_SMALL]
+def test_a_service_from_nothing_to_an_answer_and_an_update_that_fails(predictor, server_image, namespace):
+    words = ["--model", "/mnt/models", "--image", server_image, "--arg=--models=digits", *_SMALL]
     status, out, err = predictor("deploy", "digits", *words)
     assert status == 0, err
     assert "digits in " + namespace + ": created" in err
@@ -243,11 +230,11 @@ def _paste(lines):
 
 
 @pytest.fixture
-def taken_over(admin):
+def taken_over(admin, server_image):
     """The take-over beside a runtime like KServe's own, of priority 2, that could run nothing."""
     custom = client.CustomObjectsApi(admin)
     (ours,) = load(MANIFESTS / "runtimes" / "takeover" / "runtime.yaml")
-    ours["spec"]["containers"][0]["image"] = _IMAGE
+    ours["spec"]["containers"][0]["image"] = server_image
     theirs = {
         "apiVersion": ours["apiVersion"],
         "kind": ours["kind"],
@@ -270,7 +257,7 @@ def taken_over(admin):
 
 
 def test_the_take_over_runtime_serves_what_was_laid_out_for_torchserve(
-    admin, namespace, predictor, image, taken_over
+    admin, namespace, predictor, server_image, taken_over
 ):
     """KServe's TorchServe layout, and arguments that TorchServe took, on a read-only file system."""
     archive = ROOT / "tests" / "oracle" / "archives" / "plain" / "function.mar"
@@ -368,7 +355,7 @@ def _as_deployer(admin, namespace):
     return kubeconfig
 
 
-def test_from_a_pod_with_the_deployers_account(admin, namespace, image):
+def test_from_a_pod_with_the_deployers_account(admin, namespace, server_image):
     """In-cluster: no kubeconfig, the pod's own token and namespace."""
     core = client.CoreV1Api(admin)
     body = {
@@ -378,7 +365,7 @@ def test_from_a_pod_with_the_deployers_account(admin, namespace, image):
         "spec": {
             "serviceAccountName": "predictor-deployer",
             "restartPolicy": "Never",
-            "containers": [{"name": "main", "image": image, "args": ["predictor", "status"]}],
+            "containers": [{"name": "main", "image": server_image, "args": ["predictor", "status"]}],
         },
     }
     core.create_namespaced_pod(namespace, body, _preload_content=False)
