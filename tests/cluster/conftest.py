@@ -72,12 +72,21 @@ def kubernetes():
         pytest.skip(_NO_IMAGE if os.environ.get("KUBECONFIG") else _NO_CLUSTER)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def everything_up(request):
+    """Have the tool's cluster up, with the image, before a test looks for a cluster by itself."""
+    if tool_installed() and any(item.path.name != "test_image.py" for item in request.session.items):
+        request.getfixturevalue("cluster")
+
+
 @pytest.fixture(scope="session")
 def cluster(kubernetes, request):
     """A namespace of its own in the cluster, whose node has the image."""
     wanted = os.environ.get("CLUSTER_IMAGE") or request.getfixturevalue("image")
     if kubernetes and not _node_has(wanted):
-        run(str(TOOL), "load-image", wanted)
+        # The version's own name too: `predictor deploy` and the manifests use that.
+        names = [wanted] if os.environ.get("CLUSTER_IMAGE") else [wanted, f"predictor:{__version__}"]
+        run(str(TOOL), "load-image", *names)
     found = Cluster(f"predictor-test-{secrets.token_hex(3)}", wanted, kubernetes)
     run("kubectl", "create", "namespace", found.namespace)
     yield found
