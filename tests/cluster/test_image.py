@@ -194,7 +194,8 @@ def test_it_understands_the_arguments_of_others(start, layout, arguments):
     container = start(*arguments, flags=("-v", f"{layout}:/mnt/models:ro"))
     container.wait_ready()
     assert container.ask("/ping")[0] == 200
-    assert container.ask("/predictions/probe", b'{"instances": [{"data": "x"}]}')[0] == 200
+    body = b'{"instances": [{"data": "x"}]}'
+    assert container.ask("/predictions/probe", body, **{"Content-Type": "application/json"})[0] == 200
 
 
 def test_a_mount_that_its_user_may_not_read_is_named(start, tmp_path):
