@@ -147,10 +147,7 @@ class Cluster:
 
     def pods(self, release: str) -> list[dict[str, Any]]:
         """Return the pods of a release that are not on their way out."""
-        found = self.get(
-            "pods", "-l", f"app.kubernetes.io/instance={release},app.kubernetes.io/name=predictor"
-        )
-        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in self._living(release) if "deletionTimestamp" not in pod["metadata"]]
 
     def ready_pods(self, release: str) -> list[str]:
         """Return the names of the pods that are ready."""
@@ -158,13 +155,18 @@ class Cluster:
 
     def wait_pods(self, release: str, number: int, seconds: float = PATIENCE) -> None:
         """Wait until exactly `number` pods are there, ready, and no others are on their way out."""
-        selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name=predictor"
 
         def settled() -> bool:
-            pods = self.get("pods", "-l", selector)["items"]
+            pods = self._living(release)
             return len(pods) == number and all(map(is_ready, pods))
 
-        wait_until(settled, seconds, lambda: self.kubectl("get", "pods", "-l", selector))
+        wait_until(settled, seconds, lambda: self.kubectl("get", "pods"))
+
+    def _living(self, release: str) -> list[dict[str, Any]]:
+        """Return the pods of a release but those that have ended: a kubelet may refuse one and get another."""
+        selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name=predictor"
+        pods: list[dict[str, Any]] = self.get("pods", "-l", selector)["items"]
+        return [pod for pod in pods if pod["status"].get("phase") not in ("Failed", "Succeeded")]
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
