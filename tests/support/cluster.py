@@ -163,7 +163,7 @@ class Cluster:
         wait_until(settled, seconds, lambda: self.kubectl("get", "pods"))
 
     def _living(self, release: str) -> list[dict[str, Any]]:
-        """Return the pods of a release but those that have ended: a kubelet may refuse one and get another."""
+        """Return the pods of a release but those that have ended, as one that a kubelet refused."""
         selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name=predictor"
         pods: list[dict[str, Any]] = self.get("pods", "-l", selector)["items"]
         return [pod for pod in pods if pod["status"].get("phase") not in ("Failed", "Succeeded")]
