@@ -184,25 +184,18 @@ def wait_until(true: Any, seconds: float = PATIENCE, describe: Any = lambda: "")
 
 
 class Load:
-    """Requests from a pod of the cluster to a Service, for some seconds; a context manager.
+    """Requests from a pod of the cluster to a Service, as long as the context lasts.
 
     Attributes:
         report: `answered`, `lost`, `by` and `why`, after the context.
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        service: str,
-        seconds: float,
-        body: object,
-        workers: int = 8,
-        pause: float = 0.05,
+        self, cluster: Cluster, service: str, body: object, workers: int = 8, pause: float = 0.05
     ) -> None:
         self._cluster = cluster
-        self._seconds = seconds
         address = cluster.get("service", service)["spec"]["clusterIP"]
-        order = {"seconds": seconds, "body": body, "workers": workers, "pause": pause}
+        order = {"seconds": 2 * PATIENCE, "body": body, "workers": workers, "pause": pause}
         self._order = {**order, "url": f"http://{address}/predictions/probe"}
         self._pod = "load-" + hashlib.sha256(os.urandom(8)).hexdigest()[:8]
         self.report: dict[str, Any] = {}
@@ -228,9 +221,10 @@ class Load:
 
     def __exit__(self, kind: object, *error: object) -> None:
         if kind is None:
-            wait_until(lambda: '"lost"' in self._log(), self._seconds + 120, self._log)
+            self._cluster.kubectl("exec", self._pod, "--", "touch", "/tmp/stop")
+            wait_until(lambda: '"lost"' in self._log(), 120, self._log)
             self.report = json.loads(self._log().splitlines()[-1])
-            logger.info("load for %s s: %s", self._seconds, self.report)
+            logger.info("load: %s", self.report)
         self._cluster.kubectl("delete", "pod", self._pod, "--wait=false", "--grace-period=0", "--force")
 
     def _log(self) -> str:

@@ -1,4 +1,6 @@
-"""Load from within the cluster: LOAD is JSON with url, body, seconds, workers; the last line is the report.
+"""Load from within the cluster until /tmp/stop is there; LOAD is JSON: url, body, workers, seconds at most.
+
+The last line is the report.
 
 Half of the workers keep their connection, half open one for each request; they do not move in step. A request
 is lost when it gets no complete 2xx answer.
@@ -8,6 +10,7 @@ import asyncio
 import collections
 import json
 import os
+import pathlib
 import random
 import time
 
@@ -15,7 +18,12 @@ import aiohttp
 
 ORDER = json.loads(os.environ["LOAD"])
 END = time.monotonic() + ORDER["seconds"]
+STOP = pathlib.Path("/tmp/stop")
 lost, answered = collections.Counter(), collections.Counter()
+
+
+def stopped():
+    return time.monotonic() > END or STOP.exists()
 
 
 async def ask(session):
@@ -30,7 +38,7 @@ async def work(keep):
     connector = aiohttp.TCPConnector(limit=1, force_close=not keep)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(90)) as session:
         await asyncio.sleep(random.random())
-        while time.monotonic() < END:
+        while not stopped():
             try:
                 body = await ask(session)
             except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
