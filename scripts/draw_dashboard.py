@@ -21,7 +21,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.render_dashboard import COLUMNS, dashboard
+from scripts.render_dashboard import COLUMNS, dashboard, fill_in
 
 _PAPER, _PANEL, _INK, _FAINT = "#111217", "#181b1f", "#d8d9da", "#2c3235"
 _COLOURS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#b877d9", "#f2495c", "#8ab8ff", "#96d98d")
@@ -30,13 +30,6 @@ _FACTORS = {"s": (1e3, "ms"), "bytes": (1 / 2**20, "MiB"), "percentunit": (100, 
 _UNITS = {"reqps": "1/s", "none": "", "short": "", "ms": "ms", "µs": "µs"}
 
 Series = list[tuple[str, list[float], list[float]]]
-
-
-def fill_in(expression: str, window: str = "30s") -> str:
-    """Return a query of the dashboard with its variables as Grafana fills them in when all is chosen."""
-    for name in ("job", "instance", "model"):
-        expression = expression.replace(f"${name}", ".*")
-    return expression.replace("$__rate_interval", window)
 
 
 def ask(prometheus: str, expression: str, end: float, minutes: float) -> list[dict[str, Any]]:
