@@ -152,6 +152,8 @@ def _declared(section: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(section, dict) or not set(section) <= kinds:
         raise ValueError(f"a section must be made of {', '.join(sorted(kinds))}, got {section!r:.80}")
     for kind, metrics in section.items():
+        if not isinstance(metrics, (list, type(None))):
+            raise ValueError(f"the {kind}s must be a list, got {metrics!r:.80}")
         for metric in metrics or ():
             name = metric.get("name") if isinstance(metric, dict) else None
             if not isinstance(name, str):

@@ -58,6 +58,7 @@ def test_sections_may_be_missing_or_empty(tmp_path):
         ("model_metrics: {meter: []}", "must be made of"),
         ("model_metrics: {gauge: [{unit: ms}]}", "a gauge has no name"),
         ("model_metrics: {gauge: [1]}", "a gauge has no name"),
+        ("model_metrics: {gauge: true}", "the gauges must be a list"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, said):
