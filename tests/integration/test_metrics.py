@@ -22,6 +22,7 @@ from support.scrape import scrape
 from support.server import Server, free_port
 
 from predictor.oip import inference_pb2 as pb
+from predictor.torchserve.protos import inference_pb2 as ts
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = {"instances": [{"data": "x"}]}
@@ -77,6 +78,43 @@ def _infer(server, model, version=""):
         except grpc.RpcError as error:
             return error.code().name
         return "OK"
+
+
+def _torchserve_method(channel, kind, name):
+    return getattr(channel, kind)(
+        f"/org.pytorch.serve.grpc.inference.InferenceAPIsService/{name}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=ts.PredictionResponse.FromString,
+    )
+
+
+def test_torchserves_grpc_is_counted_streams_refusals_and_clients_that_leave(metered):
+    before = scrape(metered.port)
+    with grpc.insecure_channel(f"127.0.0.1:{metered.grpc_port}") as channel:
+        predict = _torchserve_method(channel, "unary_unary", "Predictions")
+        stream = _torchserve_method(channel, "unary_stream", "StreamPredictions")
+        for _ in range(3):
+            predict(ts.PredictionsRequest(model_name="probe", input={"data": b"x"}))
+            parts = stream(
+                ts.PredictionsRequest(model_name="streamer", model_version="1.0", input={"data": b"x"})
+            )
+            assert len(list(parts)) > 1
+            with pytest.raises(grpc.RpcError):
+                predict(ts.PredictionsRequest(model_name="nobody"))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(metered.post, "/predictions/probe", {"cmd": "sleep", "s": 2})
+            _settled(metered, "predictor_requests_in_flight", 1, model="probe", version="1.0")
+            left = predict.future(ts.PredictionsRequest(model_name="probe", input={"data": b"x"}))
+            _settled(metered, "predictor_requests_in_flight", 2, model="probe", version="1.0")
+            left.cancel()
+        labels = {"protocol": "grpc-torchserve", "verb": "predict", "status": "OK"}
+        _requests(metered, before, 3, **labels, model="probe")
+        after = _requests(metered, before, 3, **labels, model="streamer")
+        _requests(metered, before, 3, protocol="grpc-torchserve", model="", status="INTERNAL")
+        _requests(metered, before, 1, protocol="grpc-torchserve", model="probe", status="CANCELLED")
+    name, labels = "ts_inference_requests_total", {"model_name": "streamer", "model_version": "1.0"}
+    assert after.sum(name, **labels) - before.sum(name, **labels) == 3
+    assert "nobody" not in after.text
 
 
 def test_counts_equal_the_requests_sent_over_every_protocol(metered):
