@@ -74,6 +74,7 @@ class Cycle(RequestResponseCycle):
 
         Raises:
             asyncio.TimeoutError: no byte has come for `patience` seconds.
+            asyncio.CancelledError: the client has gone before the end of its body.
         """
         if self.waiting_for_100_continue:
             self.waiting_for_100_continue = False
@@ -90,6 +91,9 @@ class Cycle(RequestResponseCycle):
                 if self._size == before:
                     raise
         parts, self._parts = self._parts, None
+        if self.disconnected:
+            # `wait_for` of Python 3.11 forgets a cancellation that comes together with the event.
+            raise asyncio.CancelledError
         return b"".join(parts) if self._size <= limit else None
 
     def collect(self, part: bytes) -> None:

@@ -314,6 +314,16 @@ async def test_a_client_that_goes_away_withdraws_its_request(client):
     assert client.take() == b""
 
 
+@pytest.mark.parametrize("headers", [["Content-Length: 9"], ["Transfer-Encoding: chunked"]])
+async def test_half_a_body_reaches_no_model(client, headers):
+    head = "\r\n".join(["POST /p HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+    await client.send(head, b"3\r\nabc\r\n")
+    client.connection.connection_lost(None)
+    await client.turn()
+    assert client.protocol.seen == []
+    assert client.take() == b""
+
+
 async def test_percent_signs_in_paths_are_decoded(client):
     await client.send(_get("/pro%62e/a%20b?x=%31"))
     (request,) = client.protocol.seen
