@@ -92,7 +92,7 @@ class Batcher:
     def cancel(self, job: Job) -> None:
         """Forget a request whose client has gone; it is not computed unless it already runs."""
         if job.state is JobState.QUEUED:
-            self._queue.discard(job)
+            self._withdraw(job)
         elif job.state is JobState.SENT:
             for worker in self._workers:
                 worker.cancel(job)
@@ -174,13 +174,18 @@ class Batcher:
 
     def _expire(self, job: Job) -> None:
         if job.state is JobState.QUEUED:
-            self._queue.discard(job)
+            self._withdraw(job)
         elif job.state is not JobState.SENT or not self._is_ahead(job):
             return
         else:
             for worker in self._workers:
                 worker.cancel(job)
         job.fail(self._lateness())
+
+    def _withdraw(self, job: Job) -> None:
+        self._queue.discard(job)
+        if self._turns is not None:
+            self._turns.withdrawn()
 
     def _is_ahead(self, job: Job) -> bool:
         """Return whether a job was sent but cannot have started, because another batch runs before it."""
@@ -239,6 +244,8 @@ class Batcher:
             for job in jobs:
                 self._queue.done(job)
                 job.fail(PayloadTooLarge(f"model '{self._name}': {error}"))
+            if self._turns is not None:
+                self._turns.withdrawn()
         return len(self._queue) > 0
 
     @property

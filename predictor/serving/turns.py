@@ -30,6 +30,9 @@ class Turns(Protocol):
     def taken(self) -> None:
         """Note that a batch of this lane has been sent."""
 
+    def withdrawn(self) -> None:
+        """Note that a request has left this lane without being sent."""
+
 
 class Lane(Protocol):
     """A queue before the workers."""
@@ -99,6 +102,10 @@ class PredictionTurns:
     def taken(self) -> None:
         """Do nothing: the lane of explanations looks again when the batch is answered."""
 
+    def withdrawn(self) -> None:
+        """Let explanations have the worker that was kept for it: no answer will."""
+        self._sharing.wake()
+
 
 class ExplanationTurns:
     """The turns of the lane of explanations."""
@@ -118,6 +125,10 @@ class ExplanationTurns:
         """Let predictions have the other workers, which may have been kept for this explanation."""
         if self._sharing.predictions.waiting:
             self._sharing.predictions.dispatch_soon()
+
+    def withdrawn(self) -> None:
+        """Let predictions have the worker that was kept for it."""
+        self._sharing.wake()
 
 
 def is_explanation(batch: SentBatch) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_fakes import FakeWorker, archive, request, settle, until
 
-from predictor.errors import ModelNotReady, QueueFull, ResponseTimeout, WorkerDied
+from predictor.errors import DeadlineExceeded, ModelNotReady, QueueFull, ResponseTimeout, WorkerDied
 from predictor.ipc.messages import Verb
 from predictor.serving import pool as module
 from predictor.serving.explaining import read_serving_keys
@@ -170,6 +170,30 @@ async def test_a_waiting_explanation_is_withdrawn():
     worker.answer()
     await settle()
     assert worker.batches == [["x"]]
+
+
+@pytest.mark.parametrize("way", ["cancelled", "late"])
+async def test_an_explanation_outlives_the_prediction_that_it_waited_for(way):
+    late = {"client_timeout": 0.02} if way == "late" else {}
+    model = await _started(batch_size=4, max_batch_delay=60.0, **late)
+    (worker,) = model.workers
+    (predicted,) = _predict(model, "a")
+    await settle()
+    if way == "late":
+        await asyncio.sleep(0.015)
+    (explained,) = _explain(model, "x")
+    await settle()
+    assert worker.batches == [], "predictions go first, and wait for others to fill their batch"
+    if way == "cancelled":
+        model.cancel(predicted)
+    else:
+        with pytest.raises(DeadlineExceeded):
+            await predicted.future
+    await settle()
+    assert worker.batches == [["x"]]
+    worker.answer()
+    assert (await explained.future).body == b"x"
+    await model.stop()
 
 
 async def test_the_death_of_a_shared_worker_ends_the_explanation_and_saves_predictions():
