@@ -79,7 +79,10 @@ def _one(spec: TensorSpec, value: Any, like: torch.Tensor) -> torch.Tensor:
             f"explain.baseline for '{spec.name}' must have the shape "
             f"{list(like.shape[1:])}, got {list(array.shape)}"
         )
-    return torch.from_numpy(array).to(like.device, like.dtype).expand_as(like).contiguous()
+    baseline = torch.from_numpy(array).to(like.device, like.dtype)
+    if not torch.isfinite(baseline).all():
+        raise InvalidInput(f"explain.baseline for '{spec.name}' is too large for {spec.dtype}")
+    return baseline.expand_as(like).contiguous()
 
 
 def _word(spec: TensorSpec, word: str, like: torch.Tensor) -> torch.Tensor:

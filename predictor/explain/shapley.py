@@ -71,7 +71,7 @@ def draw_coalitions(count: int, samples: int, source: torch.Generator) -> torch.
 
     The size s of the others is drawn by 1 / (s (count - s)), their members evenly.
     """
-    ends = torch.tensor([[True] * count, [False] * count])
+    ends = torch.tensor([[True] * count, [False] * count], dtype=torch.bool)
     if count < 2:
         return ends
     sizes = torch.arange(1, count, dtype=torch.float64)
@@ -88,7 +88,7 @@ def _fit(keep: torch.Tensor, worth: torch.Tensor) -> torch.Tensor:
     count = keep.shape[1]
     whole = worth[0] - worth[1]
     if count < 2:
-        return whole.unsqueeze(1)
+        return whole.unsqueeze(1)[:, :count]
     members = keep[2:].double()
     # Every share is the even one plus something that adds up to nothing.
     even = whole / count

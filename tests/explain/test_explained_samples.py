@@ -205,6 +205,19 @@ def test_a_method_for_tables_does_not_fit_a_long_text(docstrings):
     assert "this example has 20" in answer.message
 
 
+@pytest.mark.parametrize(
+    "method", ["integrated_gradients", "feature_ablation", "shapley_exact", "kernel_shap"]
+)
+def test_a_text_without_words_beside_one_with(docstrings, method):
+    wish = {"method": method, "return": ["attributions", "top_features"]}
+    texts = ("?!", "lock", "Open the file")
+    blank, one, three = docstrings.ask(*({"data": text, "explain": wish} for text in texts))
+    assert set(blank["inputs"][0]["attributions"]) == {0.0}
+    assert one["inputs"][0]["words"] == ["lock"]
+    assert three["inputs"][0]["words"] == ["open", "the", "file"]
+    assert all(three["inputs"][0]["importances"])
+
+
 def test_probabilities_and_logits(wine, row):
     logit, chance = wine.ask({**row, "explain": {}}, {**row, "explain": {"output": "probability"}})
     assert logit["prediction"]["kind"] == "logit"
@@ -262,6 +275,7 @@ def test_targets_that_are_none(wine, row, target):
         ([1, 2], "must have the shape [1, 28, 28], got [2]"),
         ([[1], [2, 3]], "numbers only"),
         (float("nan"), "finite"),
+        (1e39, "too large for float32"),
         ({"picture": 0}, "is no input"),
         ({"image": None}, "must be a number"),
     ],
