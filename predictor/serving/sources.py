@@ -29,6 +29,10 @@ _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 20
 # Seconds to connect, and seconds without a byte: an object store may take a while to begin.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+# Seconds for all of it: a server that sends a byte now and then must not keep its download open for ever.
+_WHOLE_SECONDS = 3600.0
+# What is compressed on the way is unpacked in memory, and a few bytes can become gigabytes there.
+_HEADERS = {"accept-encoding": "identity"}
 _KMS_HEADER = {"x-amz-server-side-encryption": "aws:kms"}
 
 
@@ -86,9 +90,10 @@ class Sources:
         """
         if not url:
             raise ModelSourceNotFound("empty url")
-        if ".." in url:
+        # Escaped dots lead out of an allowed folder as well.
+        if ".." in unquote(url):
             raise ModelSourceNotFound(f"Relative path is not allowed in url: {url}")
-        scheme = urlsplit(url).scheme.lower()
+        scheme = _scheme(url, url)
         if scheme in ("http", "https"):
             self._require_allowed(url, url)
             return await self._download(url, kms)
@@ -100,6 +105,8 @@ class Sources:
         """Return what `name` means in the store, else an absolute path that is allowed."""
         if Path(name).is_absolute():
             return self._elsewhere(Path(name), name)
+        if not Path(name).name:
+            raise ModelSourceNotFound(f"Model not found at: {name}")
         for candidate in (self._store / name, self._store / Path(name).name):
             if not candidate.name.startswith(".") and _exists(candidate):
                 return Source(candidate, name)
@@ -136,8 +143,10 @@ class Sources:
             target = await asyncio.to_thread(self._folder) / name
             if target.exists():
                 raise ModelFileExists(name)
-            await self._fetch(url, target, kms)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            await asyncio.wait_for(self._fetch(url, target, kms), _WHOLE_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise DownloadFailed(url, f"it took longer than {_WHOLE_SECONDS:g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise DownloadFailed(url, f"{type(error).__name__}: {error}") from error
         finally:
             self._fetching.discard(name)
@@ -157,7 +166,7 @@ class Sources:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client:
-                    await self._follow(client, url, file.write, _KMS_HEADER if kms else {})
+                    await self._follow(client, url, file.write, _HEADERS | (_KMS_HEADER if kms else {}))
             await asyncio.to_thread(_put, Path(partial), target)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -175,8 +184,8 @@ class Sources:
                 if not answer.is_redirect:
                     await self._save(answer, given, write)
                     return
-                url = urljoin(url, answer.headers["location"])
-            if urlsplit(url).scheme.lower() not in ("http", "https"):
+                url = _joined(url, answer.headers["location"], given)
+            if _scheme(url, given) not in ("http", "https"):
                 raise DownloadFailed(given, f"it redirects to {url}")
             self._require_allowed(url, url)
         raise DownloadFailed(given, f"it redirects more than {_MAX_REDIRECTS} times")
@@ -187,11 +196,37 @@ class Sources:
         size = 0
         if int(answer.headers.get("content-length", "0")) > self._max_bytes:
             raise DownloadFailed(url, f"it is larger than {self._max_bytes} bytes (max_archive_size)")
-        async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+        async for chunk in answer.aiter_raw(_CHUNK_BYTES):
             size += len(chunk)
             if size > self._max_bytes:
                 raise DownloadFailed(url, f"it is larger than {self._max_bytes} bytes (max_archive_size)")
             await asyncio.to_thread(write, chunk)
+
+
+def _scheme(url: str, given: str) -> str:
+    """Return the scheme of a URL or path, "" if it has none.
+
+    Raises:
+        DownloadFailed: it is no URL, although it looks like one; the error names `given`.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - asked for, because it is checked only then
+    except ValueError as error:
+        raise DownloadFailed(given, str(error)) from error
+    return parts.scheme.lower()
+
+
+def _joined(url: str, location: str, given: str) -> str:
+    """Return where a redirect leads.
+
+    Raises:
+        DownloadFailed: nowhere; the error names `given`.
+    """
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise DownloadFailed(given, f"it redirects to {location}: {error}") from error
 
 
 def _exists(path: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from typing import Any
 
 import httpx
@@ -21,7 +22,9 @@ def answers(monkeypatch):
 
     def answer(request: httpx.Request) -> httpx.Response:
         known["seen"].append(request)
-        return known.get(request.url.path, httpx.Response(404))
+        found = known.get(request.url.path, httpx.Response(404))
+        # As from a network: nothing of it has been read yet.
+        return httpx.Response(found.status_code, headers=found.headers, stream=found.stream)
 
     real = httpx.AsyncClient
     monkeypatch.setattr(
@@ -95,6 +98,53 @@ async def test_a_redirect_must_be_allowed_too(make, answers, tmp_path):
     assert (await make().find(f"{HOST}/ok/m.mar")).path.name == "m.mar"
 
 
+async def test_what_is_compressed_on_the_way_is_not_unpacked_here(make, answers):
+    packed = gzip.compress(b"x" * 50_000)
+    answers["/ok/m.tar.gz"] = httpx.Response(
+        200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(packed)
+    )
+    source = await make().find(f"{HOST}/ok/m.tar.gz")
+    assert source.path.read_bytes() == packed
+    assert answers["seen"][0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_download_that_does_not_end_is_given_up(make, answers, tmp_path, monkeypatch):
+    class Drip(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            while True:
+                await asyncio.sleep(0.01)
+                yield b"x"
+
+    monkeypatch.setattr(module, "_WHOLE_SECONDS", 0.1)
+    answers["/ok/m.mar"] = httpx.Response(200, stream=Drip())
+    with pytest.raises(DownloadFailed, match=r"longer than 0\.1 s"):
+        await make(limit=1 << 30).find(f"{HOST}/ok/m.mar")
+    assert _left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://[::1/m.mar",
+        "file://[",
+        "http://models.test:99999999/m.mar",
+        "http://xn--zz--/m.mar",
+        "http://\u2100/m.mar",
+    ],
+)
+async def test_what_only_looks_like_a_url_is_refused(make, url):
+    with pytest.raises(DownloadFailed):
+        await make(".*").find(url)
+
+
+async def test_a_redirect_to_what_is_no_url_is_refused(make, answers):
+    for location in ("http://[", "http://models.test:99999999/ok/m.mar"):
+        answers["/ok/m.mar"] = httpx.Response(302, headers={"Location": location})
+        with pytest.raises(DownloadFailed):
+            await make().find(f"{HOST}/ok/m.mar")
+
+
 async def test_one_name_is_downloaded_once_at_a_time(make, answers):
     answers["/ok/m.mar"] = httpx.Response(200, content=b"archive")
     sources = make()
@@ -130,7 +180,11 @@ async def test_names_and_paths(make, tmp_path):
         "",
         ".m.mar.part",
         "../store/m.mar",
+        ".",
+        "./",
         str(tmp_path / "denied" / "x.mar"),
+        f"file://{tmp_path}/allowed/%2e%2e/denied/x.mar",
+        f"file://{tmp_path}/allowed/..%2Fdenied/x.mar",
         str(tmp_path / "allowed" / "notes.txt"),
         f"file://{tmp_path}/allowed/notes.txt",
         "s3://bucket/nope.mar",
