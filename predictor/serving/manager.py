@@ -274,12 +274,7 @@ class ModelManager:
         if opened is not None:
             self.registry.add(model)
             opened.set_result(model)
-        try:
-            await self._bring_up(model)
-        except BaseException:
-            if opened is not None:
-                self.registry.remove(model)
-            raise
+        await self._bring_up(model)
         if opened is None:
             self.registry.add(model)
         self._note(source.path)
@@ -304,6 +299,9 @@ class ModelManager:
                 raise RequirementsFailed(model.name, model.requirements_failure)
             await _reach(model)
         except BaseException:
+            # First of all out of sight: a model that ends makes the whole server look unready.
+            if model in self.registry.models():
+                self.registry.remove(model)
             await self._end(model, 0)
             raise
 

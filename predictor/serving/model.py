@@ -184,9 +184,10 @@ class ServedModel:
             self.policy, min_workers=minimum, max_workers=maximum, threads=threads
         )
         self._idling = maximum == 0
-        while self._idling and self._lanes.predictions.waiting and self._will_be_ready():
+        while self._idling and self._waiting_for_pool and self._will_be_ready():
             await asyncio.sleep(_LOOK_AGAIN)
         await self._pool.scale(self.policy)
+        self._answer_stranded()
 
     async def reached(self) -> bool:
         """Wait until as many workers live as are wanted; False as soon as one cannot be loaded."""
@@ -291,6 +292,7 @@ class ServedModel:
     def worker_lost(self, worker: WorkerProcess, batches: list[SentBatch], reason: str) -> None:
         """Save what the dead worker held."""
         self._lanes.rescue(worker, batches, reason)
+        self._answer_stranded()
 
     def gave_up(self) -> None:
         """Answer those who wait in vain."""
@@ -305,6 +307,16 @@ class ServedModel:
     @property
     def _parts(self) -> tuple[WorkerPool | ExplanationWorkers, ...]:
         return (self._pool, self._explaining) if self._explaining else (self._pool,)
+
+    @property
+    def _waiting_for_pool(self) -> int:
+        """Requests in the queues that no worker but one of the pool may take."""
+        return self._lanes.predictions.waiting if self._explaining else self._lanes.waiting
+
+    def _answer_stranded(self) -> None:
+        """Answer those who wait although no worker is wanted any more, and none is left to die."""
+        if self._idling and not self._pool.any_coming:
+            self.gave_up()
 
     @property
     def _any_coming(self) -> bool:

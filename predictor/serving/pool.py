@@ -100,6 +100,7 @@ class WorkerPool:
         self.out_of_memory = False
         self.requirements_failure = ""
         self.exhausted = False
+        self._given_up = False
         self.restarts = 0
         self._archive = archive
         self._policy = policy
@@ -165,7 +166,7 @@ class WorkerPool:
         """
         self._policy = policy
         self._wanted = min(max(self._wanted, policy.min_workers), policy.max_workers)
-        self.exhausted, self.failure = False, ""
+        self.exhausted, self._given_up, self.failure = False, False, ""
         if not self._staying:
             self._settled.clear()
         self._short_since = None if self._enough_alive else asyncio.get_running_loop().time()
@@ -174,9 +175,9 @@ class WorkerPool:
             await self._start_worker()
 
     async def reached(self) -> bool:
-        """Wait until exactly the wanted workers live; returns False as soon as one cannot be loaded."""
+        """Wait until exactly the wanted workers live; False once one cannot be loaded, or kept alive."""
         while self.failure or self._leaving or sum(worker.alive for worker in self._staying) < self._wanted:
-            if self.failure or not self._restarting:
+            if self.failure or self._given_up or not self._restarting:
                 return False
             self._changed.clear()
             await self._changed.wait()
@@ -264,6 +265,7 @@ class WorkerPool:
         for task in list(self._due)[: max(0, excess)]:
             task.cancel()
             self._due.discard(task)
+            self._restarts.discard(task)
             excess -= 1
         idlest = sorted(
             self._staying, key=lambda worker: (worker.alive, len(worker.inflight), -worker.number)
@@ -366,6 +368,7 @@ class WorkerPool:
         seconds = self._policy.max_retry_timeout
         text = "%s: no %sworker could be kept alive for %.0f s; giving up: %s"
         logger.error(text, self._label, self._kind, seconds, reason)
+        self._given_up = True
         if all(worker.state is WorkerState.DEAD for worker in self.workers):
             self.exhausted = True
             self._owner.gave_up()

@@ -42,23 +42,33 @@ class Reloader:
         for problem in opened.problems:
             logger.error(problem)
         done = await asyncio.gather(*(self._replace(archive) for archive in opened.archives))
-        renewed = {
-            archive.source: archive for archive, good in zip(opened.archives, done, strict=True) if good
-        }
-        known.update({source: prints[source] for source in renewed})
-        gone = self._gone(prints, renewed)
+        replaced = list(zip(opened.archives, done, strict=True))
+        known.update({archive.source: prints[archive.source] for archive, _ in replaced})
+        for archive, good in replaced:
+            if not good:
+                # Looked at again the next time, even if it is the same.
+                known.pop(archive.source, None)
+        gone = self._gone(prints, replaced)
         await asyncio.gather(*(self._manager.remove(model) for model in gone))
 
     def _look(self) -> dict[Path, Fingerprint]:
         return {source: fingerprint(source) for source in self._store.sources()}
 
-    def _gone(self, prints: dict[Path, Fingerprint], renewed: dict[Path, ModelArchive]) -> list[ServedModel]:
-        """Return the models whose source is not there any more, or now holds another name or version."""
+    def _gone(
+        self, prints: dict[Path, Fingerprint], replaced: list[tuple[ModelArchive, bool]]
+    ) -> list[ServedModel]:
+        """Return the models whose source is not there any more, or now holds another name or version.
+
+        A source may be served under several names; what could not be replaced stays.
+        """
 
         def is_gone(model: ServedModel) -> bool:
-            archive = renewed.get(model.archive.source, model.archive)
-            renamed = (archive.name, archive.version) != (model.name, model.version)
-            return model.archive.source not in prints or renamed
+            source = model.archive.source
+            opened = [(archive, good) for archive, good in replaced if archive.source == source]
+            same_name = [(archive, good) for archive, good in opened if archive.name == model.name]
+            renewed = [archive for archive, good in same_name or opened if good]
+            kept = any((archive.name, archive.version) == (model.name, model.version) for archive in renewed)
+            return source not in prints or (bool(renewed) and not kept)
 
         return [model for model in self._manager.registry.models() if model.at_startup and is_gone(model)]
 

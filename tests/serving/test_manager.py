@@ -15,11 +15,13 @@ from predictor.errors import (
     InvalidInput,
     ModelConflict,
     ModelNotFound,
+    ModelNotReady,
     ModelUnusable,
     ModelVersionNotFound,
     ShuttingDown,
     WorkersFailed,
 )
+from predictor.ipc.messages import Verb
 from predictor.serving import pool
 from predictor.serving.manager import ModelManager, Registration
 from predictor.serving.model import ModelState
@@ -273,3 +275,127 @@ async def test_a_store_that_is_read_again_leaves_what_clients_added(made, store)
     (folder / "probe.py").unlink()
     await reloader.run()
     assert manager.registry.models() == [added]
+
+
+async def test_an_archive_with_two_names_keeps_both_when_it_changes(made, store):
+    folder = make_model(store, "m")
+    manager = made("a=m,b=m")
+    reloader = Reloader(manager, manager.store)
+    for model in manager.registry.models():
+        await model.start()
+    before = manager.registry.models()
+    (folder / "probe.py").write_text("# changed\n")
+    await reloader.run()
+    assert manager.registry.names() == ["a", "b"]
+    assert not set(before) & set(manager.registry.models())
+    manifest = folder / "MAR-INF" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"1.0"', '"1.1"'))
+    await reloader.run()
+    assert [(model.name, model.version) for model in manager.registry.models()] == [
+        ("a", "1.1"),
+        ("b", "1.1"),
+    ]
+
+
+async def test_one_of_two_names_that_cannot_be_replaced_stays_and_is_tried_again(made, store, monkeypatch):
+    folder = make_model(store, "m")
+    manager = made("a=m,b=m")
+    reloader = Reloader(manager, manager.store)
+    for model in manager.registry.models():
+        await model.start()
+    manifest = folder / "MAR-INF" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"1.0"', '"1.1"'))
+    replace = manager.replace
+
+    async def fail_a(archive, *, at_startup):
+        if archive.name == "a":
+            raise ModelUnusable("a", "no luck")
+        return await replace(archive, at_startup=at_startup)
+
+    monkeypatch.setattr(manager, "replace", fail_a)
+    await reloader.run()
+    assert [(model.name, model.version) for model in manager.registry.models()] == [
+        ("a", "1.0"),
+        ("b", "1.1"),
+    ]
+    monkeypatch.setattr(manager, "replace", replace)
+    await reloader.run()
+    assert manager.registry.get("a").version == "1.1"
+    assert len(manager.registry.models()) == 2
+
+
+async def test_scaling_to_none_strands_no_explanation(made, store):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    running = model.submit(request("a"))
+    await settle()
+    waiting = model.submit(request("b", verb=Verb.EXPLAIN))
+    scaling = asyncio.ensure_future(manager.scale("m", None, 0, 0, wait=True))
+    await asyncio.sleep(0.05)
+    model.workers[0].answer()
+    await settle()
+    model.workers[0].answer()
+    await scaling
+    assert [(await job.future).body for job in (running, waiting)] == [b"a", b"b"]
+    assert model.workers == []
+
+
+async def test_a_worker_that_dies_on_its_way_out_leaves_nobody_waiting(made, store, monkeypatch):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    monkeypatch.setattr(Worker, "stop", FakeWorker.stop)
+    job = model.submit(request("a"))
+    await settle()
+    scaling = asyncio.ensure_future(manager.scale("m", None, 0, 0, wait=True))
+    await until(lambda: model.workers[0].stopped)
+    model.workers[0].die()
+    with pytest.raises(ModelNotReady, match="no worker left"):
+        await job.future
+    await scaling
+
+
+async def test_requests_that_wait_for_a_worker_that_cannot_come_back_are_answered(made, store, monkeypatch):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    job = model.submit(request("a"))
+    await settle()
+    monkeypatch.setattr(Worker, "failing", True)
+    model.workers[0].die()
+    await until(lambda: model.failure)
+    assert not job.future.done()
+    await manager.scale("m", None, 0, 0, wait=True)
+    with pytest.raises(ModelNotReady, match="no worker left"):
+        await job.future
+
+
+async def test_a_worker_that_is_given_up_ends_the_wait_for_it(made, store, monkeypatch):
+    make_model(store, "m", maxRetryTimeoutInSec=0)
+    manager = made()
+    monkeypatch.setattr(Worker, "slow", True)
+    model = await manager.register(_wish(workers=2, wait=False))
+    scaling = asyncio.ensure_future(manager.scale("m", None, 2, 2, wait=True))
+    first, second = model.workers
+    second.become_ready()
+    second.die()
+    first.become_ready()
+    await until(lambda: not manager.registry.models())
+    with pytest.raises(ModelNotFound):
+        await scaling
+
+
+async def test_a_failing_registration_does_not_make_the_server_unready(made, store, monkeypatch):
+    for name in ("m", "n"):
+        make_model(store, name)
+    manager = made()
+    await manager.register(_wish("n"))
+    monkeypatch.setattr(Worker, "slow", True)
+    model = await manager.register(_wish(workers=2, wait=False))
+    model.workers[0].become_ready()
+    monkeypatch.setattr(Worker, "stop", FakeWorker.stop)
+    model.workers[1].fail_to_load()
+    await until(lambda: model.state is ModelState.STOPPED)
+    assert manager.registry.ready
+    assert manager.registry.names() == ["n"]
