@@ -374,8 +374,17 @@ class ModelManager:
         await model.stop(grace)
         source = self._downloads.pop(model, None)
         if source is not None:
-            await asyncio.to_thread(source.discard)
+            await self._give_up(source)
         await asyncio.to_thread(self._store.discard, model.archive)
+
+    async def _give_up(self, source: Source) -> None:
+        """Remove a download, unless another model was made from it, whose it is from now on."""
+        heirs = (model for model in self.registry.models() if model.archive.source == source.path)
+        heir = next(heirs, None)
+        if heir is None:
+            await asyncio.to_thread(source.discard)
+        else:
+            self._downloads[heir] = source
 
     def _note(self, source: Path) -> None:
         """Remember a source as it is now."""

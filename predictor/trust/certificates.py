@@ -80,6 +80,10 @@ def make_context(identity: Identity) -> ssl.SSLContext:
             context.load_verify_locations(cadata=identity.client_ca.decode("ascii"))
     except ssl.SSLError as error:
         raise TrustError(f"TLS: OpenSSL does not take key or certificate: {error.reason or error}") from error
+    except OSError as error:
+        raise TrustError(
+            f"TLS: no temporary file for the encrypted key: {error.strerror or error}"
+        ) from error
     return context
 
 

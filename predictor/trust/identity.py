@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -108,7 +109,7 @@ def _from_keystore(path: Path, password: str) -> tuple[PrivateKeyTypes, list[x50
         key, own, further = pkcs12.load_key_and_certificates(
             _read(path, "tls_keystore_file"), password.encode("utf-8") if password else None
         )
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         # The library's text does not tell a wrong password from a broken file either.
         raise TrustError(
             f"tls_keystore_file {path}: not PKCS#12, or tls_keystore_password is wrong"
@@ -124,7 +125,7 @@ def _key(path: Path) -> PrivateKeyTypes:
         return load_pem_private_key(data, None)
     except TypeError:
         raise TrustError(f"tls_key_file {path}: encrypted; use a key without a password") from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise TrustError(f"tls_key_file {path}: not a private key in PEM form") from None
 
 

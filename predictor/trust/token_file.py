@@ -86,10 +86,17 @@ def parse_tokens(text: str) -> Iterator[tuple[Role, bytes]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the file itself, or those of a folder; kubelet's own entries there begin with dots."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+    """Return the file itself, or those of a folder; kubelet's own entries there begin with dots.
+
+    Raises:
+        TrustError: the folder cannot be read.
+    """
+    try:
+        if not path.is_dir():
+            return [path]
+        return sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+    except OSError as error:
+        raise TrustError(f"token_file {path}: {error.strerror or error}") from error
 
 
 def _text(path: Path) -> str:

@@ -48,6 +48,10 @@ class WatchedFiles:
         except TrustError as error:
             logger.error("%s changed and cannot be used, the old content stays: %s", self._what, error)
             return False
+        except Exception:
+            # What nobody thought of must not end the watch over all the other files.
+            logger.exception("%s changed and cannot be used, the old content stays", self._what)
+            return False
         logger.info("%s read again", self._what)
         return True
 

@@ -26,7 +26,7 @@ from predictor.serving import pool
 from predictor.serving.manager import ModelManager, Registration
 from predictor.serving.model import ModelState
 from predictor.serving.reload import Reloader
-from predictor.serving.sources import Sources
+from predictor.serving.sources import Source, Sources
 from predictor.serving.store import ModelStore, ModelWishes
 
 
@@ -399,3 +399,24 @@ async def test_a_failing_registration_does_not_make_the_server_unready(made, sto
     await until(lambda: model.state is ModelState.STOPPED)
     assert manager.registry.ready
     assert manager.registry.names() == ["n"]
+
+
+async def test_a_download_that_another_model_was_made_from_stays_as_long_as_that(made, store, monkeypatch):
+    folder = make_model(store, "m")
+    manager = made()
+    discarded = []
+    monkeypatch.setattr(Source, "discard", lambda source: discarded.append(source.path))
+
+    async def find(url, *, kms=False):
+        return Source(folder, url, downloaded=url.startswith("http"))
+
+    monkeypatch.setattr(manager._sources, "find", find)
+    await manager.register(_wish("http://models.test/m", workers=0))
+    await manager.register(_wish("m", name="second"))
+    replaced = await manager.load("m")
+    assert replaced.ready
+    assert discarded == []
+    await manager.unregister("m")
+    assert discarded == []
+    await manager.unregister("second")
+    assert discarded == [folder]

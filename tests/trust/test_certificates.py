@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import stat
+import tempfile
 
 import pytest
 import uvloop
@@ -196,6 +197,19 @@ def test_files_that_cannot_be_used_are_named(tmp_path, authority):
         with pytest.raises(TrustError, match=message) as caught:
             Certificates(files)
         assert _PASSWORD not in str(caught.value), name
+
+
+def test_a_full_disk_is_no_crash(tmp_path, authority, monkeypatch):
+    certificates = Certificates(_files(tmp_path, authority.issue("first")))
+    before = certificates.identity
+
+    def refuse(**options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(TrustError, match="No space left on device"):
+        certificates.reload()
+    assert certificates.identity is before
 
 
 def test_the_key_is_never_bare_on_a_disk_and_never_in_a_repr(tmp_path, authority, monkeypatch):

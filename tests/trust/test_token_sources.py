@@ -323,3 +323,25 @@ def test_one_source_is_enough(tmp_path):
     assert _admits(guard, "mine") == set(ROUTE_ROLES)
     assert _admits(guard, key) == {Role.INFERENCE}
     assert _admits(guard, key[:-1]) == set()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(TrustError, match=f"token_file {tmp_path}: Permission denied"):
+        TokenFile(tmp_path)
+
+
+def test_nothing_that_goes_wrong_ends_the_watch(tmp_path, caplog):
+    file = tmp_path / "file"
+    file.write_text("one")
+
+    def fail():
+        raise RuntimeError("nobody thought of this")
+
+    watched = WatchedFiles("a file", (file,), fail)
+    file.write_text("two, and longer")
+    assert not watched.check()
+    assert "a file changed and cannot be used" in caplog.text
