@@ -172,7 +172,8 @@ class WorkerProcess(asyncio.Protocol):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         with theirs:
             self._spawn(theirs, load)
-        await loop.create_unix_connection(lambda: self, sock=ours)
+        # Also when this is cancelled, by a shutdown: nothing else tells of the end of the process.
+        await asyncio.shield(loop.create_unix_connection(lambda: self, sock=ours))
         self._watch(loop)
         self._timeout = response_timeout
         self._write(load)

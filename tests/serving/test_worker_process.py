@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import uvloop
 from serving_fakes import bodies, request, settle, until
 
 from predictor.ipc.frames import FrameDecoder, encode_frame
@@ -285,3 +286,21 @@ def test_the_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert _environment(_load(3))["OMP_NUM_THREADS"] == "1"
     assert environment.items() >= {(key, value) for key, value in os.environ.items() if key == "PATH"}
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_start_that_is_cancelled_leaves_no_process_behind(turns):
+    """A shutdown cancels what is under way; the worker must still be able to end."""
+
+    async def main():
+        owner = Owner()
+        worker = WorkerProcess(owner, 1)
+        start = asyncio.ensure_future(worker.start(_load(1), 60, 60))
+        await settle(turns)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        await asyncio.wait_for(worker.stop(5), 20)
+        assert [kind for kind, _ in owner.events] == (["lost"] if worker.pid else [])
+
+    uvloop.run(main())
