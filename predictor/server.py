@@ -22,15 +22,14 @@ from prometheus_client import REGISTRY
 
 from predictor import __version__
 from predictor.addresses import parse_allowed_urls
+from predictor.applications import make_applications
 from predictor.configuration import Configuration
 from predictor.grpc_listeners import GrpcListeners, managed_over_grpc
-from predictor.http.application import Application
 from predictor.ipc.allocator import keep_freed_blocks
 from predictor.listeners import (
     HttpServer,
     Listener,
     ListenError,
-    Role,
     close,
     configure,
     http_server,
@@ -43,10 +42,6 @@ from predictor.model import TorchModel
 from predictor.protection import Protection
 from predictor.protocols.grpc.access import count_calls, log_calls
 from predictor.protocols.grpc.server import GrpcError
-from predictor.protocols.management import ManagementProtocol
-from predictor.protocols.managing import ModelManagement
-from predictor.protocols.metrics import MetricsProtocol
-from predictor.protocols.routes import find_by_role, find_protocol, with_token
 from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.serving.reload import Reloader
@@ -57,7 +52,6 @@ from predictor.startup import describe_start
 from predictor.telemetry.logging import AccessLog, configure_logging
 from predictor.telemetry.torchserve import MetricsFileError
 from predictor.torchserve.snapshots import SnapshotWriter
-from predictor.trust.access import Port
 from predictor.trust.errors import TrustError
 from predictor.trust.watch import watch
 
@@ -124,35 +118,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         if self._access_log is not None:
             observers.append(log_calls(self._access_log))
         self._grpc = GrpcListeners(settings, self._manager, protection, observers)
-        self._applications = [self._application(listener) for listener in listeners]
-
-    def _application(self, listener: Listener) -> Application:
-        """Return what answers on a listener."""
-        settings = self.settings
-        metrics = MetricsProtocol(self.metrics.text) if settings.enable_metrics_api else None
-        is_main = Role.MAIN in listener.roles
-        operations = ModelManagement(self._manager, settings.enable_model_api)
-        management: ManagementProtocol | None = None
-        if Role.MANAGEMENT in listener.roles or (is_main and settings.enable_model_api):
-            # On a port of its own TorchServe's clients scale models even where they may not add any.
-            management = ManagementProtocol(operations, may_scale=not is_main)
-        if is_main:
-            manager = self._manager if settings.enable_model_api else None
-            find = find_protocol(
-                self.registry, settings.default_model, settings.pages, metrics, management, manager
-            )
-        else:
-            find = find_by_role(self.registry, {role.value for role in listener.roles}, metrics, management)
-        keys = self._protection.keys
-        if keys is not None and _manages(listener, self._listeners):
-            find = with_token(find, keys)
-        return Application(
-            find,
-            kserve_app,
-            settings.max_request_size,
-            self._access_log,
-            self.metrics.requests,
-            self._protection.gate(_port(listener)),
+        self._applications = make_applications(
+            listeners, settings, self._manager, protection, metrics, self._access_log, kserve_app
         )
 
     def setup_event_loop(self) -> None:
@@ -390,20 +357,6 @@ def _warn_of_open_doors(settings: Settings) -> None:
     for address in (managed_over_http(settings), managed_over_grpc(settings)):
         if address:
             logger.warning("whoever reaches %s may change models or workers; see token_file", address)
-
-
-def _port(listener: Listener) -> Port:
-    """Return what a listener is for; on a shared one the strictest rules count."""
-    if Role.MAIN in listener.roles:
-        return Port.INFERENCE
-    return Port.MANAGEMENT if Role.MANAGEMENT in listener.roles else Port.METRICS
-
-
-def _manages(listener: Listener, listeners: list[Listener]) -> bool:
-    """Return whether the management API is on a listener: its own if there is one, else the main one."""
-    if Role.MANAGEMENT in listener.roles:
-        return True
-    return Role.MAIN in listener.roles and not any(Role.MANAGEMENT in other.roles for other in listeners)
 
 
 def _log_format(settings: Settings) -> str:
