@@ -24,8 +24,14 @@ class ModelKind(enum.Enum):
 
 
 def kind_of(model: Any) -> ModelKind:
-    """Tell the kind of a model; a compiled module counts as the eager one inside it."""
+    """Tell the kind of a model; a compiled module counts as the eager one inside it.
+
+    A module that only stands for something else says so itself, in its attribute `model_kind`.
+    """
     model = unwrap(model)
+    told = getattr(model, "model_kind", None)
+    if isinstance(told, ModelKind):
+        return told
     if isinstance(model, torch.jit.ScriptModule):
         return ModelKind.TORCHSCRIPT
     if isinstance(model, torch.fx.GraphModule):

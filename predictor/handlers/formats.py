@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from predictor.explain.shadow import ModelKind, kind_of
 from predictor.handlers.modules import ModelFileError, load_module, weights_file
 from predictor.ipc.messages import TensorSpec
 
@@ -117,6 +118,11 @@ class FixedRows(torch.nn.Module):
         super().__init__()
         self.program = program
         self.rows = rows
+
+    @property
+    def model_kind(self) -> ModelKind:
+        """What explanations may ask of it: as much as of the program."""
+        return kind_of(self.program)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """Return the outputs of all rows."""
@@ -221,6 +227,8 @@ def default_names(count: int) -> list[str]:
 class _Compiled(torch.nn.Module):
     """An AOTInductor package as a module."""
 
+    model_kind = ModelKind.CALLABLE
+
     def __init__(self, package: Callable[..., Any]) -> None:
         super().__init__()
         self._package = package
@@ -249,6 +257,8 @@ def _load_aotinductor(path: Path, device: torch.device) -> LoadedModel:
 
 class _OnnxModule(torch.nn.Module):
     """An ONNX Runtime session as a module; tensors pass through host memory."""
+
+    model_kind = ModelKind.CALLABLE
 
     def __init__(self, session: Any, names: Sequence[str]) -> None:
         super().__init__()
