@@ -164,13 +164,8 @@ def split_rows(outputs: Mapping[str, torch.Tensor | Array], sizes: Sequence[int]
     Raises:
         InvalidOutput: an output has another number of rows than went in.
     """
+    check_rows(outputs, sum(sizes))
     tensors = [_output(name, value) for name, value in outputs.items()]
-    for tensor in tensors:
-        if not tensor.array.ndim or len(tensor.array) != sum(sizes):
-            raise InvalidOutput(
-                f"the model's output '{tensor.name}' has the shape {list(tensor.array.shape)} for a batch of "
-                f"{sum(sizes)}"
-            )
     tables = []
     start = 0
     for size in sizes:
@@ -178,6 +173,19 @@ def split_rows(outputs: Mapping[str, torch.Tensor | Array], sizes: Sequence[int]
         tables.append(Table((t.name, Tensor(t.name, t.datatype, t.array[start:end])) for t in tensors))
         start = end
     return tables
+
+
+def check_rows(outputs: Mapping[str, torch.Tensor | Array], rows: int) -> None:
+    """Check that a batch of `rows` has an answer for each.
+
+    Raises:
+        InvalidOutput: an output has another number of rows than went in.
+    """
+    for name, value in outputs.items():
+        if not value.ndim or len(value) != rows:
+            raise InvalidOutput(
+                f"the model's output '{name}' has the shape {list(value.shape)} for a batch of {rows}"
+            )
 
 
 def _output(name: str, value: torch.Tensor | Array) -> Tensor:

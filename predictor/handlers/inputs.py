@@ -63,6 +63,8 @@ def one_or_batch(spec: TensorSpec, value: Any) -> bool:
         return True
     if spec.kind == "image" and isinstance(value, list) and value and isinstance(value[0], (str, bytes)):
         return False
+    if spec.shape and not isinstance(value, (list, np.ndarray)):
+        raise InvalidInput(f"Invalid input type for '{spec.name}': expected array")
     rank = np.ndim(value) if isinstance(value, np.ndarray) else _depth(value)
     if rank == len(spec.shape):
         return True

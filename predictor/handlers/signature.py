@@ -21,7 +21,7 @@ from predictor.archives.gpux import GPUX_FILE, read_gpux
 from predictor.errors import InvalidInput, InvalidOutput, PredictorError
 from predictor.explain.explainer import Explainer
 from predictor.explain.text import Embedding, Word
-from predictor.handlers.columns import arguments, join_rows, rows_of, split_rows
+from predictor.handlers.columns import arguments, check_rows, join_rows, rows_of, split_rows
 from predictor.handlers.context import Context
 from predictor.handlers.declaration import Signature
 from predictor.handlers.formats import default_names, load_model
@@ -231,6 +231,7 @@ class SignatureHandler:
     def predict(self, batch: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """Run the model on a batch and return one dict of named outputs for each example."""
         columns = self.outputs(batch)
+        check_rows(columns, len(next(tensor for tensor in batch if tensor is not None)))
         values = [column.tolist() for column in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from predictor.errors import InvalidOutput
+from predictor.explain.shadow import ModelKind, kind_of
 from predictor.handlers.context import Context
 from predictor.handlers.formats import FixedRows, load_model
 from predictor.handlers.inputs import SignatureError
@@ -84,6 +86,16 @@ def test_torchscript_tells_the_names_of_its_inputs(tmp_path, model):
     np.testing.assert_allclose(answers["output"], model(ROWS).detach().numpy())
 
 
+def test_a_row_sent_without_its_batch_axis_gets_a_reason(tmp_path, model):
+    _save_script(model, tmp_path / "model.pt")
+    handler = _handler(tmp_path, "model.pt")
+    rows, single = handler.signature.split({"x": [0.5, -2.0, 1.0]})
+    assert len(rows) == 3
+    assert not single
+    with pytest.raises(InvalidOutput, match=r"'output' has the shape \[2\] for a batch of 3"):
+        handler.handle(rows, Context("m", "/m", {}, 8, None))
+
+
 def test_torchscript_without_a_tensor_in_its_schema_needs_a_declaration(tmp_path):
     class Flag(torch.nn.Module):
         def forward(self, x, flag: bool):
@@ -126,6 +138,10 @@ def test_a_program_made_for_one_batch_size_takes_any(tmp_path, model, rows):
     torch.export.save(_export(model, rows, dynamic=False), tmp_path / "model.pt2")
     handler = _handler(tmp_path, "model.pt2")
     assert isinstance(handler.model, FixedRows)
+    assert kind_of(handler.model) is ModelKind.EXPORTED
+    told = handler.info().explain
+    assert told["default_method"] == "integrated_gradients"
+    assert not {"deep_lift", "grad_cam"} & {method["name"] for method in told["methods"]}
     for size in (0, 1, 3, 4):
         answers = _answer(handler, x=ROWS[:size].numpy())
         np.testing.assert_allclose(answers["output"], model(ROWS[:size]).detach().numpy(), rtol=1e-5)
@@ -139,6 +155,15 @@ def test_an_aotinductor_package_needs_a_declaration(tmp_path, model):
     signature = {"inputs": [{"name": "x", "shape": [3]}], "outputs": [{"name": "y", "shape": [2]}]}
     handler = _handler(tmp_path, "model.pt2", signature=signature)
     np.testing.assert_allclose(_answer(handler, x=ROWS.numpy())["y"], model(ROWS).detach().numpy(), rtol=1e-5)
+    told = handler.info().explain
+    assert told["default_method"] == "shapley_exact"
+    assert {method["name"] for method in told["methods"]} == {
+        *("feature_ablation", "shapley_exact", "kernel_shap")
+    }
+    ((explanation,),) = (handler.explainer.explain([{"x": [1.0, 2.0, 3.0], "explain": {"target": 0}}], [""]),)
+    weights = model.linear.weight[0].detach().numpy()
+    attributions = explanation["inputs"][0]["attributions"]
+    np.testing.assert_allclose(attributions, weights * [1.0, 2.0, 3.0], rtol=1e-4)
 
 
 def _write_onnx(path, batch):
@@ -164,6 +189,7 @@ def test_onnx_tells_everything(tmp_path, batch):
     handler = _handler(tmp_path, "model.onnx")
     assert handler.signature.inputs == (TensorSpec("a", "float32", (3,)), TensorSpec("b", "float32", (3,)))
     assert [spec.dtype for spec in handler.signature.outputs] == ["float32", "int64"]
+    assert kind_of(handler.model) is ModelKind.CALLABLE
     answers = _answer(handler, b=ROWS.numpy(), a=ROWS.numpy() + 0.5)
     np.testing.assert_allclose(answers["sum"], 2 * ROWS.numpy() + 0.5)
     assert answers["whole"].tolist() == ROWS.long().tolist()

@@ -100,6 +100,12 @@ def test_the_message_says_what_was_expected():
         numbers(_spec("ids"), "text")
 
 
+@pytest.mark.parametrize("value", ["text", 5, True, None, {"a": 1}])
+def test_what_is_no_array_is_told_by_its_type_not_by_a_shape(value):
+    with pytest.raises(InvalidInput, match="Invalid input type for 'ids': expected array"):
+        one_or_batch(_spec("ids", shape=(4,)), value)
+
+
 def test_a_list_too_deep_for_an_array():
     value = 1
     for _ in range(100):
