@@ -22,6 +22,7 @@ OF_THE_CHART = (
     "host",
     "port",
     "grpc_port",
+    "unix_socket",
     "model_name",
     "drain_delay",
     "grace_period",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 
 import jsonschema
 import pytest
+import yaml
 from support import api_models
 from support.chart import (
     CHART,
@@ -234,11 +236,17 @@ def test_every_pod_is_locked_down_and_probed(rendered, case):
         assert "ports" not in found
     else:
         assert found["ports"][0] == {"name": "http1", "containerPort": 8080, "protocol": "TCP"}
-    assert found["securityContext"] == {
+    both = {**pod_spec(rendered[case]).get("securityContext", {}), **found["securityContext"]}
+    # A runtime's fields have no place for the pod's own: its container says all of it.
+    assert (found["securityContext"] if "runtime" in case else both).items() >= {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
-    }
+    }.items()
     paths = {kind: found[kind]["httpGet"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert paths == {
         "startupProbe": {"path": "/v2/health/ready", "port": 8080},
@@ -346,6 +354,99 @@ def test_a_server_with_tls_is_probed_and_scraped_with_it():
     assert find(documents, "ServiceMonitor")["spec"]["endpoints"][0]["scheme"] == "https"
 
 
+def test_tls_by_config_properties_is_seen_and_a_setting_wins_over_it():
+    file = "a=1\n inference_address = https://0.0.0.0:8443\n"
+    documents = template({"configProperties": file})
+    assert container(documents)["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    metadata = find(documents, "Deployment")["spec"]["template"]["metadata"]
+    assert metadata["annotations"]["prometheus.io/scheme"] == "https"
+    plain = template({"configProperties": file, "settings": {"tls": False}})
+    assert "scheme" not in container(plain)["readinessProbe"]["httpGet"]
+    other = template({"configProperties": "#inference_address=https://0.0.0.0:8443"})
+    assert "scheme" not in container(other)["readinessProbe"]["httpGet"]
+
+
+def test_labels_and_annotations_of_ones_own_come_once_and_leave_selectors_alone():
+    own = {"app.kubernetes.io/name": "mine", "team": "vision"}
+    documents = template(
+        {
+            "commonLabels": own,
+            "podLabels": own,
+            "podAnnotations": {"prometheus.io/port": "9090"},
+            "monitoring": {
+                "serviceMonitor": {"enabled": True, "labels": {"team": "prometheus"}},
+                "podMonitor": {"enabled": True, "labels": own},
+                "dashboard": {"enabled": True, "labels": own},
+            },
+        }
+    )
+    spec = find(documents, "Deployment")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert labels.items() >= spec["selector"]["matchLabels"].items()
+    assert labels["team"] == "vision"
+    assert spec["template"]["metadata"]["annotations"]["prometheus.io/port"] == "9090"
+    service = {
+        "mode": "inferenceService",
+        "inferenceService": {"annotations": {"serving.kserve.io/deploymentMode": "Knative"}},
+    }
+    annotations = find(template(service), "InferenceService")["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
+
+
+def test_no_key_comes_twice():
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            assert len(keys) == len(set(keys)), keys
+            return super().construct_mapping(node, deep)
+
+    values = "commonLabels.team=a,monitoring.podMonitor.enabled=true,monitoring.podMonitor.labels.team=b"
+    more = r"podAnnotations.prometheus\.io/port=1,podLabels.app\.kubernetes\.io/name=c"
+    text = run_helm("template", "rel", str(CHART), "--set-string", more, "--set", values)
+    assert len(list(yaml.load_all(text, Strict))) > 3
+
+
+def test_config_properties_may_begin_with_spaces():
+    text = "  job_queue_size=50\nworkers=2\n\n"
+    (found,) = [d for d in template({"configProperties": text}) if d["kind"] == "ConfigMap"]
+    assert found["data"]["config.properties"].rstrip() == text.rstrip()
+
+
+@pytest.mark.parametrize("mode", ["deployment", "servingRuntime"])
+def test_a_device_of_the_settings_is_the_one_that_serves(mode):
+    documents = template({"mode": mode, "gpu": {"enabled": False}, "settings": {"device": "auto"}})
+    configured = [d["data"]["PREDICTOR_DEVICE"] for d in documents if d["kind"] == "ConfigMap"]
+    assert [environment(documents).get("PREDICTOR_DEVICE", *configured)] == ["auto"]
+
+
+def test_the_names_of_releases_become_names_of_services():
+    text = run_helm("template", "my.app--" + "x" * 36 + "-y", str(CHART), "--set", "gpu.enabled=false")
+    names = {d["metadata"]["name"] for d in yaml.safe_load_all(text) if d and d["kind"] == "Service"}
+    assert names == {"my-app--" + "x" * 36}
+    with pytest.raises(HelmError, match="begins with a letter"):
+        run_helm("template", "1st", str(CHART))
+
+
+def test_the_torchserve_command_may_have_8081_for_its_management():
+    """The server moves gRPC away only where nobody names its port."""
+    documents = template({"args": ["torchserve", "--start"]})
+    assert "PREDICTOR_GRPC_PORT" not in environment(documents)
+
+
+def test_the_queue_of_a_release_is_not_that_of_another_whose_name_is_longer():
+    for mode, pods in (
+        ("deployment", "rel-predictor-7d4b-x2x9z"),
+        ("inferenceService", "rel-predictor-predictor-7d-x"),
+    ):
+        documents = template({"mode": mode, "autoscaling": {"enabled": True, "engine": "keda"}})
+        query = re.search(r'pod=~\\?"([^"\\]*)', json.dumps(documents).replace('\\"', '"')).group(1)
+        assert re.fullmatch(query, pods)
+        assert not re.fullmatch(
+            query,
+            "rel-predictor-two-7d4b-x2x9z" if mode == "deployment" else "rel-predictor-two-predictor-7d-x",
+        )
+
+
 def test_knative_gets_one_port_and_its_own_way_of_ending(rendered):
     documents = rendered["inference service, Knative"]
     assert [port["name"] for port in container(documents)["ports"]] == ["http1"]
@@ -419,6 +520,13 @@ def test_a_changed_setting_changes_the_pods():
         (
             {"mode": "servingRuntime", "servingRuntime": {"clusterScoped": True}, "token": {"value": "a"}},
             "one namespace",
+        ),
+        ({"settings": {"management_address": "http://0.0.0.0:8081"}}, "takes port 8081"),
+        ({"configProperties": "a=1\nmetrics_address=http://127.0.0.1:8081\nb=2"}, "takes port 8081"),
+        ({"settings": {"unix_socket": "/tmp/s"}}, "unix_socket"),
+        (
+            {"mode": "inferenceService", "inferenceService": {"canaryTrafficPercent": 10}},
+            "no effect in Standard mode",
         ),
         ({"mode": "inferenceService", "monitoring": {"serviceMonitor": {"enabled": True}}}, "podMonitor"),
         ({"mode": "inferenceService", "autoscaling": {"enabled": True}}, "knows no queue"),

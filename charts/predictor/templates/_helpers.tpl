@@ -4,25 +4,28 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough for the suffixes below, and for what KServe appends. */}}
+{{/* Short enough for the suffixes below, and for what KServe appends. Releases may have dots, Services not. */}}
 {{- define "predictor.fullname" -}}
+{{- $name := printf "%s-%s" .Release.Name (include "predictor.name" .) -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
+{{- $name = .Values.fullnameOverride -}}
 {{- else if contains (include "predictor.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "predictor.name" .) | trunc 45 | trimSuffix "-" -}}
+{{- $name = .Release.Name -}}
 {{- end -}}
+{{- $name | replace "." "-" | trunc 45 | trimAll "-" -}}
 {{- end -}}
 
 {{- define "predictor.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "predictor.ownLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $labels := dict
+    "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_")
+    "app.kubernetes.io/version" .Chart.AppVersion
+    "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- toYaml (merge $labels (include "predictor.ownLabels" . | fromYaml) (default dict .Values.commonLabels)) -}}
+{{- end -}}
+
+{{/* The labels of an object that has further ones: a key twice is no YAML. */}}
+{{- define "predictor.labelsAnd" -}}
+{{- toYaml (merge (include "predictor.labels" .context | fromYaml) (default dict .further)) -}}
 {{- end -}}
 
 {{- define "predictor.ownLabels" -}}
@@ -41,20 +44,22 @@ component: predictor
 {{- end -}}
 
 {{- define "predictor.podAnnotations" -}}
-{{- if .Values.monitoring.annotations }}
-prometheus.io/scrape: "true"
-prometheus.io/port: "8080"
-prometheus.io/path: /metrics
-{{- end }}
-{{- if and (ne .Values.mode "servingRuntime") (include "predictor.configuration" .) }}
-checksum/configuration: {{ include "predictor.configuration" . | sha256sum }}
-{{- end }}
-{{- if .Values.token.value }}
-checksum/token: {{ .Values.token.value | sha256sum }}
-{{- end }}
-{{- with .Values.podAnnotations }}
-{{ toYaml . }}
-{{- end }}
+{{- $annotations := dict -}}
+{{- if .Values.monitoring.annotations -}}
+{{- $annotations = dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics" -}}
+{{- if include "predictor.tls" . -}}
+{{- $_ := set $annotations "prometheus.io/scheme" "https" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (ne .Values.mode "servingRuntime") (include "predictor.configuration" .) -}}
+{{- $_ := set $annotations "checksum/configuration" (include "predictor.configuration" . | sha256sum) -}}
+{{- end -}}
+{{- if .Values.token.value -}}
+{{- $_ := set $annotations "checksum/token" (.Values.token.value | sha256sum) -}}
+{{- end -}}
+{{- with merge (deepCopy (default dict .Values.podAnnotations)) $annotations -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "predictor.serviceAccountName" -}}
@@ -99,9 +104,10 @@ checksum/token: {{ .Values.token.value | sha256sum }}
 {{- end -}}
 {{- end -}}
 
-{{/* Whether the server speaks HTTPS itself. */}}
+{{/* Whether the server speaks HTTPS itself: as a setting says, or else the address of config.properties. */}}
 {{- define "predictor.tls" -}}
-{{- if .Values.settings.tls -}}true{{- end -}}
+{{- $address := regexMatch "(?im)^[ \\t]*inference_address[ \\t]*[=:][ \\t]*https:" .Values.configProperties -}}
+{{- if ternary .Values.settings.tls $address (hasKey .Values.settings "tls") -}}true{{- end -}}
 {{- end -}}
 
 {{- define "predictor.knative" -}}
@@ -159,8 +165,9 @@ timeoutSeconds: {{ .probe.timeoutSeconds }}
 failureThreshold: {{ .probe.failureThreshold }}
 {{- end -}}
 
-{{/* Prometheus: requests that wait in all pods. */}}
+{{/* Prometheus: requests that wait in all pods, but not in those of a release whose name only begins alike. */}}
 {{- define "predictor.queueQuery" -}}
-{{- $pods := printf "%s-.*" (include "predictor.fullname" .) -}}
+{{- $made := ternary "predictor-[-a-z0-9]+" "[a-z0-9]+-[a-z0-9]+" (eq .Values.mode "inferenceService") -}}
+{{- $pods := printf "%s-%s" (include "predictor.fullname" .) $made -}}
 sum(predictor_queue_depth{namespace="{{ .Release.Namespace }}", pod=~"{{ $pods }}"})
 {{- end -}}

@@ -2,10 +2,13 @@
 
 {{- define "predictor.environment" -}}
 {{- $environment := list
-    (dict "name" "PREDICTOR_GRPC_PORT" "value" (ternary "8081" "0" (and .Values.grpc.enabled (not (include "predictor.knative" .)))))
     (dict "name" "PREDICTOR_DRAIN_DELAY" "value" (include "predictor.scalar" .Values.drain.delaySeconds))
     (dict "name" "PREDICTOR_GRACE_PERIOD" "value" (include "predictor.gracePeriod" .)) -}}
-{{- if not .Values.gpu.enabled -}}
+{{- /* Otherwise it is 8081 by itself, or 9000 where TorchServe's management API has that: no reason not to start. */ -}}
+{{- if or (not .Values.grpc.enabled) (include "predictor.knative" .) -}}
+{{- $environment = append $environment (dict "name" "PREDICTOR_GRPC_PORT" "value" "0") -}}
+{{- end -}}
+{{- if and (not .Values.gpu.enabled) (not (hasKey .Values.settings "device")) -}}
 {{- $environment = append $environment (dict "name" "PREDICTOR_DEVICE" "value" "cpu") -}}
 {{- end -}}
 {{- with .Values.model.name -}}
@@ -171,6 +174,22 @@ claims:
 {{- end }}
 {{- end -}}
 
+{{/* A runtime has no fields of the pod: what they would say is said of its container. */}}
+{{- define "predictor.securityContext" -}}
+{{- $security := deepCopy (default dict .Values.securityContext) -}}
+{{- if eq .Values.mode "servingRuntime" -}}
+{{- $fields := list "runAsNonRoot" "runAsUser" "runAsGroup" "seccompProfile" "appArmorProfile" "seLinuxOptions" "windowsOptions" -}}
+{{- range $name, $value := .Values.podSecurityContext -}}
+{{- if and (has $name $fields) (not (hasKey $security $name)) -}}
+{{- $_ := set $security $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $security -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "predictor.container" -}}
 name: kserve-container
 image: {{ include "predictor.image" . }}
@@ -213,9 +232,9 @@ lifecycle:
     exec:
       command: [sleep, {{ .Values.drain.preStopSeconds | quote }}]
 {{- end }}
-{{- with .Values.securityContext }}
+{{- with include "predictor.securityContext" . }}
 securityContext:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 volumeMounts:
   {{- include "predictor.volumeMounts" . | nindent 2 }}

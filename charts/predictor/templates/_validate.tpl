@@ -1,6 +1,9 @@
 {{/* What no schema can say: values that contradict each other stop the rendering. */}}
 {{- define "predictor.validate" -}}
 {{- $values := .Values -}}
+{{- if not (regexMatch "^[a-z]" (include "predictor.fullname" .)) -}}
+{{- fail (printf "%s: the name of a Service begins with a letter; give the release another name, or set fullnameOverride" (include "predictor.fullname" .)) -}}
+{{- end -}}
 {{- if and $values.model.storageUri $values.model.pvc.claimName -}}
 {{- fail "model.storageUri and model.pvc.claimName are two places for the models: set one" -}}
 {{- end -}}
@@ -24,6 +27,17 @@
 {{- if lt (int $values.terminationGracePeriodSeconds) $needed -}}
 {{- fail (printf "terminationGracePeriodSeconds (%d) cuts the drain short: preStopSeconds + delaySeconds + gracePeriodSeconds are %d" (int $values.terminationGracePeriodSeconds) $needed) -}}
 {{- end -}}
+{{- end -}}
+{{- if and $values.grpc.enabled (not (include "predictor.knative" .)) -}}
+{{- range $name := list "management_address" "metrics_address" -}}
+{{- $asked := regexFind (printf "(?m)^[ \\t]*%s[ \\t]*[=:].*$" $name) $values.configProperties -}}
+{{- if regexMatch ":8081/?[ \\t\\r]*$" (dig $name $asked $values.settings) -}}
+{{- fail (printf "%s takes port 8081, where gRPC is: name another port there, or set grpc.enabled=false" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $values.inferenceService.deploymentMode "Standard") (not (kindIs "invalid" $values.inferenceService.canaryTrafficPercent)) -}}
+{{- fail "inferenceService.canaryTrafficPercent has no effect in Standard mode: use inferenceService.deploymentMode=Knative" -}}
 {{- end -}}
 {{- if eq $values.mode "servingRuntime" -}}
 {{- include "predictor.validateRuntime" . -}}
