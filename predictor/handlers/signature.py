@@ -231,7 +231,8 @@ class SignatureHandler:
     def predict(self, batch: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """Run the model on a batch and return one dict of named outputs for each example."""
         columns = self.outputs(batch)
-        check_rows(columns, len(next(tensor for tensor in batch if tensor is not None)))
+        optional: Sequence[torch.Tensor | None] = batch
+        check_rows(columns, len(next(tensor for tensor in optional if tensor is not None)))
         values = [column.tolist() for column in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
