@@ -58,6 +58,12 @@ class InvalidInput(PredictorError):
     torchserve_type = "BadRequestException"
 
 
+class NotAcceptable(InvalidInput):
+    """The answer has no such form as the client asks for; the message names those that it has."""
+
+    status = 406
+
+
 class InvalidToken(PredictorError):
     """The route asks for a token, and the request brought none that counts for it."""
 
@@ -378,6 +384,7 @@ class ResponseTooLarge(PredictorError):
 
 _SENT_BY_WORKERS: tuple[type[PredictorError], ...] = (
     InvalidInput,
+    NotAcceptable,
     PayloadTooLarge,
     HandlerFailed,
     HandlerStatus,

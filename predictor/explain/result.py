@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from predictor.errors import HandlerStatus
+from predictor.errors import NotAcceptable
 from predictor.explain.explanation import Array, Explanation, InputPart, word_weights
 from predictor.explain.pages import render_chart, render_page, render_words
 from predictor.explain.rendering import render_picture
@@ -151,7 +151,7 @@ def as_page(explanation: Explanation, request: ExplainRequest, media_type: str) 
     """Draw an explanation.
 
     Raises:
-        HandlerStatus: 406, this model's explanations have no such form.
+        NotAcceptable: this model's explanations have no such form.
     """
     headers = [
         ("content-type", media_type if media_type == PNG else f"{media_type}; charset=utf-8"),
@@ -170,9 +170,7 @@ def as_page(explanation: Explanation, request: ExplainRequest, media_type: str) 
     chart = render_chart(explanation, request.top_k) if media_type == SVG else None
     if chart is None:
         others = f"{HTML} or {PNG}" if media_type == SVG else f"{HTML} or {SVG}"
-        raise HandlerStatus(
-            f"This model's explanations cannot be drawn as {media_type}; ask for {others}", 406
-        )
+        raise NotAcceptable(f"This model's explanations cannot be drawn as {media_type}; ask for {others}")
     return Page(chart.encode(), headers)
 
 

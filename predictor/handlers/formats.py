@@ -282,7 +282,7 @@ def _load_onnx(path: Path, device: torch.device) -> LoadedModel:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ModelFileError(f"{path.name} needs ONNX Runtime: pip install 'predictor[onnx]'") from error
+        raise ModelFileError(f"{path.name} needs ONNX Runtime: pip install onnx onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     cuda = [("CUDAExecutionProvider", {"device_id": device.index or 0})] if device.type == "cuda" else []

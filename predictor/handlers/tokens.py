@@ -113,7 +113,7 @@ def _load(path: Path) -> Any:
         import tokenizers
     except ImportError as error:
         raise SignatureError(
-            "preprocessing.tokenizer needs the package tokenizers: pip install 'predictor[text]'"
+            "preprocessing.tokenizer needs the package tokenizers: pip install tokenizers"
         ) from error
     try:
         return tokenizers.Tokenizer.from_file(str(path))

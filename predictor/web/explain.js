@@ -2,7 +2,7 @@
 
 import { breakable, make } from "./dom.js";
 
-const MAX_FEATURES = 12;
+const MAX_FEATURES = 20;
 const LARGE_DELTA = 0.05;
 const CERTAIN = 0.9995;
 const at = (id) => document.getElementById(id);
@@ -155,6 +155,9 @@ function smallPrint(found) {
     lines.push(`The model's ${kind} is ${number(output)} here and ${number(before)} for what the input is compared with; the parts add up to the difference, but for ${number(Math.abs(found.delta))}.`);
     if (found.relative_delta > LARGE_DELTA) lines.push("Caution: that is much. Another method, or more steps, will tell more exactly.");
   }
+  if (at("method").value === "saliency") lines.push("Saliency has no sign: it tells how strongly the answer reacts to each part, not in which direction.");
+  const hidden = (found.features?.length ?? 0) - MAX_FEATURES;
+  if (hidden > 0) lines.push(`${hidden} weaker features are not shown.`);
   lines.push("It shows what the model looks at, not what is true.");
   return lines.join(" ");
 }

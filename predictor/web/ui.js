@@ -267,7 +267,7 @@ function showBars(chances, best) {
 /** JSON text with room for line breaks; its numbers and strings stay as they were sent. */
 const spaced = (json) => json.replace(/"(?:[^"\\]|\\.)*"|[,:]/g, (token) => (token.length === 1 ? `${token} ` : token));
 
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const percent = (value) => (value > 0.9995 ? "over 99.9 %" : `${(100 * value).toFixed(1)} %`);
 
 function parse(text) {
   try {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from predictor.errors import HandlerStatus, InvalidInput, PayloadTooLarge
+from predictor.errors import InvalidInput, NotAcceptable, PayloadTooLarge
 from predictor.explain.methods import METHODS
 from predictor.explain.result import Page
 
@@ -345,7 +345,7 @@ def test_a_page_holds_no_markup_of_the_clients(docstrings):
 
 def test_a_form_that_a_model_does_not_have(wine, digits, row):
     (answer,) = wine.ask(row, accept="image/png")
-    assert isinstance(answer, HandlerStatus)
+    assert isinstance(answer, NotAcceptable)
     assert answer.status == 406
     assert digits.ask({"data": digits.file("3.png")}, accept="image/svg+xml")[0].status == 406
     (chart,) = wine.ask(row, accept="image/svg+xml")
