@@ -183,6 +183,8 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         await asyncio.gather(*(model.settled() for model in self.registry.models()))
         self.registry.started = True
         self._snapshot("startup")
+        if self._reload_asked:
+            self._on_reload()
         main, *others = self._listeners
         further = {listener.name: listener.url for listener in others}
         for line in describe_start(self.registry, main.url, self._grpc.described(), further):

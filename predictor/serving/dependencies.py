@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,8 +44,16 @@ async def install_requirements(archive: ModelArchive, scratch: Path) -> Path | N
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        # pip starts processes of its own; none of them may outlive the server.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
     if process.returncode:
         last = output.decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
         raise DependencyError(f"pip could not install {requirements.name}: {' / '.join(last)}")

@@ -116,7 +116,7 @@ class ModelManager:
         opened: asyncio.Future[ServedModel] = asyncio.get_running_loop().create_future()
         task = self._begin(self._register(wish, opened))
         await asyncio.wait([task, opened], return_when=asyncio.FIRST_COMPLETED)
-        return opened.result() if opened.done() else task.result()
+        return opened.result() if opened.done() else await _outcome(task)
 
     async def unregister(self, name: str, version: str | None = None) -> None:
         """Stop serving a version of a model, the default one unless told otherwise, once it is idle.
@@ -412,12 +412,12 @@ class ModelManager:
 
     async def _run(self, change: Coroutine[Any, Any, Result]) -> Result:
         """Carry a change out, to its end even if whoever waits for it goes away."""
-        return await asyncio.shield(self._begin(change))
+        return await _outcome(self._begin(change))
 
     def _begin(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         if self._closed:
             change.close()
-            raise ShuttingDown("the server is shutting down", "")
+            raise _shutting_down()
         task = asyncio.ensure_future(change)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -433,6 +433,24 @@ class ModelManager:
             logger.log(logging.ERROR if error.status >= 500 else logging.WARNING, "%s", error.message)
         elif error is not None:
             logger.error("a change to the models failed", exc_info=error)
+
+
+async def _outcome(task: asyncio.Task[Result]) -> Result:
+    """Wait for a change, which goes on when the caller is cancelled.
+
+    Raises:
+        ShuttingDown: the change has been given up; the caller has not, and owes its client an answer.
+    """
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise _shutting_down() from None
+        raise
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the server is shutting down", "")
 
 
 async def _reach(model: ServedModel) -> None:

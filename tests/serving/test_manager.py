@@ -420,3 +420,27 @@ async def test_a_download_that_another_model_was_made_from_stays_as_long_as_that
     assert discarded == []
     await manager.unregister("second")
     assert discarded == [folder]
+
+
+@pytest.mark.parametrize("change", ["register", "scale", "find"])
+async def test_who_waits_for_a_change_that_a_shutdown_ends_is_told(made, store, monkeypatch, change):
+    for name in ("m", "n"):
+        make_model(store, name)
+    manager = made()
+    await manager.register(_wish("n"))
+    monkeypatch.setattr(Worker, "slow", True)
+    if change == "scale":
+        waiting = asyncio.ensure_future(manager.scale("n", None, 2, 2, wait=True))
+    elif change == "register":
+        waiting = asyncio.ensure_future(manager.register(_wish()))
+    else:
+
+        async def find(url, *, kms=False):
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(manager._sources, "find", find)
+        waiting = asyncio.ensure_future(manager.register(_wish(wait=False)))
+    await asyncio.sleep(0.05)
+    await manager.close()
+    with pytest.raises(ShuttingDown):
+        await waiting
