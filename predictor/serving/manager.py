@@ -371,7 +371,12 @@ class ModelManager:
 
     async def _end(self, model: ServedModel, grace: float | None = None) -> None:
         """Stop a model, and remove what was unpacked, installed and downloaded for it."""
-        await model.stop(grace)
+        try:
+            await model.stop(grace)
+        except asyncio.CancelledError:
+            # The server stops: this model is waited for like those that are served, and no worker stays.
+            await model.stop()
+            raise
         source = self._downloads.pop(model, None)
         if source is not None:
             await self._give_up(source)

@@ -444,3 +444,22 @@ async def test_who_waits_for_a_change_that_a_shutdown_ends_is_told(made, store, 
     await manager.close()
     with pytest.raises(ShuttingDown):
         await waiting
+
+
+async def test_a_shutdown_during_a_removal_answers_what_was_accepted_and_leaves_no_worker(made, store):
+    make_model(store, "m")
+    manager = made()
+    model = await manager.register(_wish())
+    job = model.submit(request("a"))
+    await settle()
+    removal = asyncio.ensure_future(manager.unregister("m"))
+    await settle()
+    closing = asyncio.ensure_future(manager.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    model.workers[0].answer()
+    await closing
+    assert (await job.future).body == b"a"
+    assert model.workers == []
+    with pytest.raises(ShuttingDown):
+        await removal
