@@ -65,7 +65,7 @@ class ExplainedBatch:
         self._request = asked[0].request
         self._budget = Budget(limits, len(asked), started)
         self._started = time.perf_counter()
-        self._arguments = handler.collate([item.tensors for item in asked])
+        self._arguments: Sequence[torch.Tensor | None] = handler.collate([item.tensors for item in asked])
 
     def explain(self) -> list[list[Explanation] | PredictorError]:
         """Return for each example an explanation per target, or its error.
@@ -122,7 +122,7 @@ class ExplainedBatch:
         if "sensitivity" in request.metrics:
             rows *= 1 + SENSITIVITY_SAMPLES
             where += " or explain.metrics"
-        numbers = sum(tensor[0].numel() for tensor in self._arguments)
+        numbers = sum(tensor[0].numel() for tensor in self._arguments if tensor is not None)
         self._limits.allow(rows * request.top_k_targets, numbers, where)
 
     def _targets(self, asked: Asked, logits: torch.Tensor) -> torch.Tensor:

@@ -106,6 +106,8 @@ class Explainer:
         for position, (tensors, texts) in enumerate(self._handler.examples(table)):
             words = {name: self._handler.words(name, text) for name, text in texts.items()}
             asked[position] = Asked(request, True, JSON, tensors, texts, words)
+        if not asked:
+            raise InvalidInput("The inputs have no rows, so there is nothing to explain")
         found = self.explain_asked(asked)
         explanations = []
         for result in (found[position] for position in asked):

@@ -125,11 +125,11 @@ class ExplainedModel:
                 count += int(features.max()) + 1 if features.numel() else 0
         return count
 
-    def rows(self, method: Method, args: Args, example: Sequence[torch.Tensor], players: int) -> int:
+    def rows(self, method: Method, args: Args, example: Sequence[torch.Tensor | None], players: int) -> int:
         """Return how many rows one explanation sends through the model at most."""
         if method.name != "occlusion":
             return method.rows(args, players)
-        picture = next(tensor for tensor in example if tensor.dim() == 4)
+        picture = next(tensor for tensor in example if tensor is not None and tensor.dim() == 4)
         return len(places_of(picture.shape[2], picture.shape[3], args)[0])
 
     def describe(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class ExplainedModel:
 
     def examples(
         self,
-        arguments: Sequence[torch.Tensor],
+        arguments: Sequence[torch.Tensor | None],
         baselines: Sequence[Any],
         words: Sequence[Mapping[str, Sequence[Word]]],
         method: Method,
@@ -148,7 +148,7 @@ class ExplainedModel:
         """Return a batch as methods take it, the signature's inputs that it explains, and the function.
 
         Args:
-            arguments: of the model, each with a batch axis.
+            arguments: of the model, each with a batch axis; None for an optional one that is left out.
             baselines: for each example, what its request says.
             words: for each example, the words of its texts by input.
 
@@ -156,8 +156,17 @@ class ExplainedModel:
             InvalidInput: a baseline does not fit.
         """
         # A scalar input has no axis that features could lie along, so it gets one.
-        columns = [tensor.unsqueeze(1) if tensor.dim() == 1 else tensor for tensor in arguments]
-        slots = self.slots if Need.GRADIENTS in method.needs or self.embedding else self._all_slots()
+        columns = {
+            index: tensor.unsqueeze(1) if tensor.dim() == 1 else tensor
+            for index, tensor in enumerate(arguments)
+            if tensor is not None
+        }
+        wanted = self.slots if Need.GRADIENTS in method.needs or self.embedding else self._all_slots()
+        slots = tuple(slot for slot in wanted if slot in columns)
+        if not slots:
+            raise InvalidInput(
+                f"explain.method '{method.name}' can explain none of the inputs that were sent"
+            )
         inputs, extras, forward = self._arrange(columns, slots)
         for slot, tensor in zip(slots, inputs, strict=True):
             if not tensor.numel():
@@ -173,7 +182,7 @@ class ExplainedModel:
             for i, given in enumerate(baselines)
         ]
         starts = tuple(torch.cat(parts) for parts in zip(*per_row, strict=True))
-        features = self._features(arguments, inputs, slots, words, args)
+        features = self._features(columns, inputs, slots, words, args)
         examples = Examples(
             inputs=inputs,
             baselines=starts,
@@ -192,31 +201,31 @@ class ExplainedModel:
     def _specs(self, slots: Sequence[int]) -> Sequence[TensorSpec]:
         return self.signature.inputs if self.is_packed else [self.signature.inputs[index] for index in slots]
 
-    def _arrange(self, columns: list[torch.Tensor], slots: Sequence[int]) -> tuple[Tensors, Tensors, Any]:
+    def _arrange(
+        self, columns: Mapping[int, torch.Tensor], slots: Sequence[int]
+    ) -> tuple[Tensors, Tensors, Any]:
         """Return inputs, extras, and a function of both that calls the model as it wants to be called."""
         if self.embedding is not None:
             with torch.no_grad():
-                embedded, extras = self.embedding.look_up(columns)
+                embedded, extras = self.embedding.look_up(list(columns.values()))
             return (embedded,), tuple(extras), self.embedding.forward
-        rest = [index for index in range(len(columns)) if index not in slots]
+        rest = [index for index in columns if index not in slots]
         order = [*slots, *rest]
         ranks = [1 if self.is_packed else len(spec.shape) for spec in self.signature.inputs]
         model = self.model
 
         def forward(*tensors: torch.Tensor) -> Any:
-            arguments = dict(zip(order, tensors, strict=True))
-            return model(
-                *(
-                    arguments[index] if ranks[index] else arguments[index].squeeze(1)
-                    for index in range(len(arguments))
-                )
-            )
+            arguments = {
+                index: tensor if ranks[index] else tensor.squeeze(1)
+                for index, tensor in zip(order, tensors, strict=True)
+            }
+            return model(*(arguments.get(index) for index in range(max(order) + 1)))
 
         return tuple(columns[index] for index in slots), tuple(columns[index] for index in rest), forward
 
     def _features(
         self,
-        arguments: Sequence[torch.Tensor],
+        columns: Mapping[int, torch.Tensor],
         inputs: Tensors,
         slots: Sequence[int],
         words: Sequence[Mapping[str, Sequence[Word]]],
@@ -234,7 +243,7 @@ class ExplainedModel:
                 )
                 if spec.kind == "text" or self.embedding is not None:
                     known = words[row].get(spec.name)
-                    present = _present(arguments[slot][row], known)
+                    present = _present(columns[slot][row], known)
                     maps.append(groups.by_position(tensor.shape[1:], present))
                 else:
                     maps.append(_feature_map(spec, tensor.shape[1:], args))

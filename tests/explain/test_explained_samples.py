@@ -15,6 +15,7 @@ from PIL import Image
 from predictor.errors import InvalidInput, NotAcceptable, PayloadTooLarge
 from predictor.explain.methods import METHODS
 from predictor.explain.result import Page
+from predictor.handlers.tensors import Table, Tensor
 
 ALL = list(METHODS)
 
@@ -216,6 +217,12 @@ def test_a_text_without_words_beside_one_with(docstrings, method):
     assert one["inputs"][0]["words"] == ["lock"]
     assert three["inputs"][0]["words"] == ["open", "the", "file"]
     assert all(three["inputs"][0]["importances"])
+
+
+def test_tensors_without_rows(digits):
+    table = Table({"image": Tensor("image", "FP32", np.zeros((0, 1, 28, 28), dtype=np.float32))})
+    with pytest.raises(InvalidInput, match="no rows"):
+        digits.handler.explainer.explain_table(table)
 
 
 def test_probabilities_and_logits(wine, row):

@@ -161,3 +161,45 @@ def test_an_input_without_numbers_is_refused_and_its_model_served(shape):
     (answer,) = explainer.explain([{"data": [], "explain": {"method": "feature_ablation"}}], [""])
     assert isinstance(answer, InvalidInput)
     assert answer.message == "Input 'nothing' holds nothing to explain"
+
+
+class _Adds(nn.Module):
+    def forward(self, first, middle=None, last=None):
+        total = 2 * first
+        total = total if middle is None else total + 3 * middle
+        return total if last is None else total + 5 * last
+
+
+class _Optional(Adopted):
+    """A handler whose inputs may be left out, all but the first."""
+
+    def example(self, row):
+        return {name: torch.tensor(row[name]) for name in ("first", "middle", "last") if name in row}
+
+    def collate(self, examples):
+        names = ("first", "middle", "last")
+        return [
+            torch.stack([example[name] for example in examples]) if name in examples[0] else None
+            for name in names
+        ]
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "feature_ablation", "shapley_exact"])
+def test_inputs_that_are_left_out_are_not_explained(method):
+    specs = tuple(
+        TensorSpec(name, shape=(2,), required=name == "first") for name in ("first", "middle", "last")
+    )
+    handler = _Optional(_Adds(), AdoptedSignature(specs), torch.device("cpu"), {})
+    wish = {"method": method, "target": 1}
+    rows = [
+        {"first": [1.0, 1.0], "explain": wish},
+        {"first": [1.0, 1.0], "last": [1.0, 1.0], "explain": wish},
+        {"first": [1.0, 1.0], "middle": [1.0, 1.0], "explain": wish},
+    ]
+    answers = Explainer(handler, {}).explain(rows, [""] * 3)
+    found = [{part["name"]: part["attributions"][1] for part in answer["inputs"]} for answer in answers]
+    assert found == [
+        {"first": pytest.approx(2)},
+        {"first": pytest.approx(2), "last": pytest.approx(5)},
+        {"first": pytest.approx(2), "middle": pytest.approx(3)},
+    ]
