@@ -47,5 +47,6 @@ def commands(service: Mapping[str, Any], *, context: str = "", ingress: str = ""
     where += f"-n {metadata['namespace']}"
     return [
         f"kubectl {where} port-forward service/{metadata['name']}-predictor 8080:80 &",
-        f"curl http://127.0.0.1:8080{path}",
+        # Pasted together with the line above, it comes before the port is open.
+        f"curl --retry 9 --retry-connrefused http://127.0.0.1:8080{path}",
     ]

@@ -116,7 +116,7 @@ def _add_waiting(group: argparse._ArgumentGroup) -> None:
         help="client: print the manifest, no cluster needed; server: print what the cluster would make of it",
     )
     group.add_argument("--no-wait", action="store_true", help="do not wait until it is ready")
-    group.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="[600]")
+    group.add_argument("--timeout", type=_seconds, default=600, metavar="SECONDS", help="[600]")
     group.add_argument("--force-conflicts", action="store_true", help="take over fields another tool set")
     group.add_argument(
         "--ingress",
@@ -124,6 +124,13 @@ def _add_waiting(group: argparse._ArgumentGroup) -> None:
         metavar="URL",
         help="where this machine reaches the ingress; for the curl line",
     )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more seconds")
+    return seconds
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:
@@ -140,7 +147,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
     sys.argv = sys.argv[:1]
     from predictor.deploy import deploying
 
-    wanted = deploying.wanted(arguments, arguments.namespace or "default")
+    wanted = deploying.wanted(arguments, arguments.namespace)
     if arguments.dry_run == "client":
         return deploying.render(wanted)
     cluster = _cluster(arguments)

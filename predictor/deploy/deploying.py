@@ -23,6 +23,8 @@ _INTERRUPTED = 130
 # A server that is not ready notes every probe that asks it; what went wrong stands before them.
 _PROBE = "/v2/health/"
 _READ_LINES, _SHOWN_LINES = 400, 20
+# A line may be a whole picture in base64; of a long one the beginning says what it is.
+_LONGEST_LINE = 500
 
 
 def wanted(arguments: argparse.Namespace, namespace: str) -> Deployment:
@@ -152,7 +154,13 @@ def _show_log(console: Console, cluster: Cluster, pod: str, container: str, *, c
         return
     _say(console, "", f"The end of the log of {container} in {pod}:")
     lines = [line for line in log.rstrip().splitlines() if _PROBE not in line][-_SHOWN_LINES:]
-    _say(console, *(f"  {line}" for line in lines or ["(empty)"]))
+    _say(console, *(f"  {_cut(line)}" for line in lines or ["(empty)"]))
+
+
+def _cut(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[:_LONGEST_LINE]}... ({len(line) - _LONGEST_LINE} characters more)"
 
 
 def _next(name: str, cluster: Cluster) -> list[str]:

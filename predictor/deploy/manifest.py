@@ -23,6 +23,7 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # KServe appends up to "-predictor" and a namespace to the name, and a label of DNS has 63 characters.
 _LONGEST_NAME = 53
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+_RESOURCE = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 Mode = Literal["Standard", "Knative"]
@@ -34,6 +35,7 @@ class Deployment:
 
     Attributes:
         name: of the InferenceService, and a further name of its model.
+        namespace: of the InferenceService; empty for that of whoever applies it.
         model: a URI for KServe's storage initializer, or an absolute path inside the image.
         image: of the server; empty for the one of this version.
         runtime: a ServingRuntime or ClusterServingRuntime to run in, instead of a container of its own.
@@ -88,6 +90,10 @@ class Deployment:
         for flag, quantity in (("--cpu", self.cpu), ("--memory", self.memory)):
             if not _QUANTITY.fullmatch(quantity):
                 raise WrongInput(f"{flag} {quantity}: expected an amount such as 500m, 2, 512Mi, 4Gi")
+        if not _RESOURCE.fullmatch(self.gpu_resource):
+            raise WrongInput(
+                f"--gpu-resource {self.gpu_resource}: expected a name such as nvidia.com/gpu, with its domain"
+            )
         for flag, number in (("--gpus", self.gpus), ("--min-replicas", self.min_replicas)):
             if number < 0:
                 raise WrongInput(f"{flag} {number}: expected 0 or more")
@@ -134,6 +140,8 @@ def inference_service(wanted: Deployment) -> dict[str, Any]:
 
     annotations = {"serving.kserve.io/deploymentMode": wanted.mode, **_scraping()}
     predictor: dict[str, Any] = {
+        # The server asks nothing of the API server; an account that is named may be there for its token.
+        "automount_service_account_token": None if wanted.service_account else False,
         "min_replicas": wanted.min_replicas,
         "max_replicas": wanted.max_replicas,
         "service_account_name": wanted.service_account or None,
@@ -152,7 +160,10 @@ def inference_service(wanted: Deployment) -> dict[str, Any]:
         api_version="serving.kserve.io/v1beta1",
         kind="InferenceService",
         metadata=client.V1ObjectMeta(
-            name=wanted.name, namespace=wanted.namespace, labels=MANAGED_BY, annotations=annotations
+            name=wanted.name,
+            namespace=wanted.namespace or None,
+            labels=MANAGED_BY,
+            annotations=annotations,
         ),
         spec=models.V1beta1InferenceServiceSpec(predictor=models.V1beta1PredictorSpec(**predictor)),
     )

@@ -456,6 +456,11 @@ def test_knative_gets_one_port_and_its_own_way_of_ending(rendered):
     assert pod_spec(documents)["minReplicas"] == 0
 
 
+def test_knative_is_asked_by_the_name_that_its_ingress_knows(rendered):
+    (test,) = [d for d in rendered["inference service, Knative"] if d["kind"] == "Pod"]
+    assert 'host = "rel-predictor-predictor.models"' in test["spec"]["containers"][0]["args"][0]
+
+
 def test_autoscalers_look_at_the_queue(rendered):
     hpa = find(rendered["deployment, everything"], "HorizontalPodAutoscaler")["spec"]
     assert hpa["metrics"][0]["pods"]["metric"]["name"] == "predictor_queue_depth"

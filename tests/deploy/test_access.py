@@ -21,7 +21,7 @@ def test_a_url_that_means_something_here_is_called():
 def test_otherwise_through_a_port_forward(url):
     assert commands(_service(url), context="my context") == [
         "kubectl --context 'my context' -n models port-forward service/digits-predictor 8080:80 &",
-        "curl http://127.0.0.1:8080/v2/models/digits",
+        "curl --retry 9 --retry-connrefused http://127.0.0.1:8080/v2/models/digits",
     ]
     assert commands(_service(url))[0].startswith("kubectl -n models ")
 

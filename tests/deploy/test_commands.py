@@ -341,7 +341,32 @@ def test_the_manifest_alone_needs_no_cluster(monkeypatch, tmp_path, capsys):
     assert command.main(["deploy", "digits", *_MODEL, "--dry-run=client"]) == 0
     manifest = yaml.safe_load(capsys.readouterr().out)
     assert manifest["kind"] == "InferenceService"
-    assert manifest["metadata"]["namespace"] == "default"
+    assert "namespace" not in manifest["metadata"], "`kubectl -n` could not apply it elsewhere"
+
+
+def test_a_line_of_a_log_is_not_a_screenful(api, predictor):
+    last = {"exitCode": 1, "reason": "Error"}
+    api.pods = [
+        pod(
+            "digits-predictor-1",
+            container({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3, last=last),
+        )
+    ]
+    api.steps = [waiting]
+    long = "x" * 100_000
+    api.logs["digits-predictor-1", "kserve-container", True] = f"one\n{long}\ntwo"
+    _, _, err = predictor("deploy", "digits", *_MODEL)
+    assert "  one\n" in err
+    assert "  two\n" in err
+    assert "99500 characters more" in err
+    assert len(err) < 5000
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
+def test_a_timeout_is_a_number_of_seconds(seconds, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["deploy", "digits", *_MODEL, "--dry-run=client", "--timeout", seconds])
+    assert "--timeout" in capsys.readouterr().err
 
 
 def test_a_dry_run_on_the_server_keeps_nothing(api, predictor):
@@ -359,6 +384,7 @@ def test_a_dry_run_on_the_server_keeps_nothing(api, predictor):
         ["deploy", "digits", "--model", "here.mar"],
         ["deploy", "Digits", *_MODEL],
         ["deploy", "digits", *_MODEL, "--env", "NOVALUE"],
+        ["deploy", "digits", *_MODEL, "--gpu-resource", "gpu"],
     ],
 )
 def test_a_wrong_command_line_is_told_before_anything_is_sent(api, predictor, words):

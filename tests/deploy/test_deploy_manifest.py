@@ -94,6 +94,12 @@ def test_everything_else_that_can_be_said():
     assert container["resources"]["requests"]["cpu"] == "500m"
     assert "cpu" not in container["resources"]["limits"]
     assert service["metadata"]["namespace"] == "models"
+    assert "automountServiceAccountToken" not in predictor, "an account that is named may be there for it"
+
+
+def test_the_pod_gets_no_token_of_an_account_that_nobody_named():
+    for changes in ({}, {"runtime": "predictor"}):
+        assert _service(**changes)["spec"]["predictor"]["automountServiceAccountToken"] is False
 
 
 @pytest.mark.parametrize(
