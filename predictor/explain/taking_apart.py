@@ -59,6 +59,10 @@ def payload_key(row: Row) -> str:
     return key
 
 
+# Of a float32, which every number becomes.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def take_apart(payload: Any) -> Pieces:
     """Cut a payload into pieces.
 
@@ -173,4 +177,5 @@ def _numbers(value: Any) -> Pieces | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return good and bool(abs(value) <= _LARGEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import warnings
 
 import captum.attr as captum
@@ -271,12 +272,18 @@ def test_answers_that_leave_classes_out_count_as_nothing():
 
 
 _NUMBERS = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.text(max_size=4)),
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9, width=32), st.text(max_size=4)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=3), inner, max_size=4)
     ),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize("number", [10**39, 10**400, -(10**39), 1e39, math.inf, math.nan])
+def test_numbers_beyond_float32_are_refused(number):
+    with pytest.raises(InvalidInput):
+        take_apart({"a": number, "b": 1})
 
 
 @given(_NUMBERS | st.binary(max_size=40))
