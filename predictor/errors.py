@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+_NOT_ALLOWED = "Requested method is not allowed, please refer to API document."
+
 
 class PredictorError(Exception):
     """Base of all errors that a client may see.
@@ -111,7 +113,7 @@ class MethodNotAllowed(PredictorError):
 
     def __init__(self, allowed: tuple[str, ...] = ()) -> None:
         """Remember the `allowed` methods for the Allow header."""
-        super().__init__("Requested method is not allowed, please refer to API document.")
+        super().__init__(_NOT_ALLOWED)
         self.allowed = allowed
 
 
@@ -185,13 +187,13 @@ class ModelControlOff(MethodNotAllowed):
     def __init__(self) -> None:
         """Say so; TorchServe's clients read what they read of any method that is not allowed."""
         super().__init__()
-        self._torchserve_message = self.message
         self.message = "Model API disabled"
+        self.args = (self.message,)
 
     @property
     def torchserve_message(self) -> str:
         """TorchServe's text, over HTTP."""
-        return self._torchserve_message
+        return _NOT_ALLOWED
 
 
 class ModelConflict(PredictorError):

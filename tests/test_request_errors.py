@@ -18,9 +18,9 @@ _ALL = [
 
 def _make(cls):
     """Make an error of a class with whatever its constructor asks for."""
-    arguments = {"message": "text", "model": "m", "version": "1", "status": 418}
-    names = [name for name in inspect.signature(cls).parameters if name in arguments]
-    return cls(**{name: arguments[name] for name in names})
+    parameters = inspect.signature(cls).parameters.values()
+    wanted = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    return cls(**dict.fromkeys(wanted, "text"))
 
 
 @pytest.mark.parametrize("cls", _ALL)
