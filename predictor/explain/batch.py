@@ -14,6 +14,7 @@ from predictor.explain.attribution import attribute
 from predictor.explain.budget import Budget, Limits
 from predictor.explain.examples import Attributed, Examples, Subject, as_probabilities, evaluate, pick
 from predictor.explain.explanation import Explanation
+from predictor.explain.memory import keep_freed_memory
 from predictor.explain.model import ExplainedModel, check_players
 from predictor.explain.parts import describe_inputs
 from predictor.explain.perturbation import group_counts
@@ -73,6 +74,7 @@ class ExplainedBatch:
         Raises:
             PredictorError: nothing can be said about any of them.
         """
+        keep_freed_memory()
         with torch.inference_mode(False):
             request = self._request
             examples, slots, subject = self._model.examples(

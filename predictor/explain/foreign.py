@@ -23,6 +23,7 @@ from predictor.explain.layers import convolutions
 from predictor.explain.methods import METHODS, Method, Need
 from predictor.explain.shadow import ModelKind, kind_of, unwrap
 from predictor.explain.taking_apart import payload_key, take_apart
+from predictor.explain.variants import Variants
 from predictor.explain.wishes import JSON, read_wish
 from predictor.ipc.messages import TensorSpec
 
@@ -154,20 +155,22 @@ class ForeignExplainer:
         """Return the handler as a function of the pieces of its input."""
         key = payload_key(row)
         pieces = take_apart(row[key])
-        predict = self._predict
-        reader = AnswerReader(predict([row])[0])
+        reader = AnswerReader(self._predict([row])[0])
+        predict = Variants(self._predict, pieces)
         is_classifier = reader.are_probabilities
-        blank = _Blank(predict, reader)
+        blank = _Blank(self._predict, reader)
 
         def model(*columns: torch.Tensor) -> torch.Tensor:
-            variants = [{**row, key: pieces.write(parts)} for parts in zip(*columns, strict=True)]
+            parts = list(zip(*columns, strict=True))
+            variants = [{**row, key: pieces.write(part)} for part in parts]
             if pieces.sentence is None:
-                return reader.scores(predict(variants))
+                return reader.scores(predict(variants, parts))
             empty = (columns[0] == 0).all(dim=1)
             scores = torch.empty((len(variants), len(reader.read(reader.example))))
             worded = [index for index in range(len(variants)) if not empty[index]]
             if worded:
-                scores[worded] = reader.scores(predict([variants[index] for index in worded]))
+                answers = predict([variants[index] for index in worded], [parts[index] for index in worded])
+                scores[worded] = reader.scores(answers)
             for index in torch.nonzero(empty).flatten().tolist():
                 scores[index] = blank.scores(variants[index])
             return scores

@@ -14,6 +14,7 @@ from predictor.explain.baselines import make_baseline
 from predictor.explain.config import ExplainConfig, ExplainConfigError
 from predictor.explain.examples import Examples, Subject, Tensors
 from predictor.explain.layers import convolutions
+from predictor.explain.layout import ChannelsLast
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method, Need
 from predictor.explain.perturbation import places_of
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy, unwrap
@@ -54,6 +55,7 @@ class ExplainedModel:
         self.module = _shadow(unwrap(handler.model)) if self.kind is ModelKind.EAGER else None
         self.model: Any = self.module if self.module is not None else handler.model
         self.embedding = handler.embedding(self.model)
+        self._call = self._laid_out()
         self.gives_probabilities = bool(getattr(handler, "gives_probabilities", False))
         self.slots = self._slots()
         self.background = self._background()
@@ -75,6 +77,10 @@ class ExplainedModel:
         if self.embedding is not None:
             return (next((i for i, spec in enumerate(specs) if spec.kind == "text"), 0),)
         return tuple(index for index, spec in enumerate(specs) if spec.dtype in _FLOATS)
+
+    def _laid_out(self) -> Any:
+        has_convolutions = self.module is not None and bool(convolutions(self.module))
+        return ChannelsLast(self.model) if has_convolutions else self.model
 
     def refusal(self, method: Method) -> str | None:
         """Return why a method cannot be used on this model, None if it can."""
@@ -212,7 +218,7 @@ class ExplainedModel:
         rest = [index for index in columns if index not in slots]
         order = [*slots, *rest]
         ranks = [1 if self.is_packed else len(spec.shape) for spec in self.signature.inputs]
-        model = self.model
+        model = self._call
 
         def forward(*tensors: torch.Tensor) -> Any:
             arguments = {

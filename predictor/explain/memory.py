@@ -1,0 +1,37 @@
+"""Freed memory is kept: a pass frees all that the next one takes, and fresh pages are a third of its time."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+
+logger = logging.getLogger(__name__)
+
+# glibc's names for these, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# What a pass of four pictures through a ResNet-18 takes, with room.
+_KEPT_BYTES = 256 << 20
+# The greatest that glibc takes.
+_LARGEST_KEPT_PIECE = 32 << 20
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 256 MB of freed memory instead of returning it to the system each time.
+
+    It needs no more than it needed at its peak. Left alone where the operator has chosen
+    (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`), and where the allocator is not glibc's.
+
+    Returns:
+        Whether it does.
+    """
+    if any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError) as error:
+        logger.debug("no mallopt: %s", error)
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_PIECE) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
