@@ -27,6 +27,8 @@ from torch import nn
 from predictor.explain.attribution import attribute
 from predictor.explain.budget import Budget, Limits
 from predictor.explain.examples import Examples, Subject
+from predictor.explain.layout import ChannelsLast
+from predictor.explain.memory import keep_freed_memory
 from predictor.explain.methods import find_method
 from predictor.explain.shadow import kind_of, shadow_copy
 from predictor.handlers.modules import load_module
@@ -86,7 +88,9 @@ def table_network() -> nn.Module:
 def ours(model: nn.Module, example: torch.Tensor, method: str, **args: object) -> Run:
     """Return a run of our method."""
     module = shadow_copy(model)
-    subject = Subject(module, kind_of(model), module)
+    call = ChannelsLast(module)
+    call(example)  # tries the layout
+    subject = Subject(call, kind_of(model), module)
     groups = torch.arange(example[0].numel()).reshape(example.shape)
     examples = Examples(
         (example,), (torch.zeros_like(example),), (), (groups,), torch.tensor([[1]]), torch.arange(1), (0,)
@@ -98,6 +102,7 @@ def ours(model: nn.Module, example: torch.Tensor, method: str, **args: object) -
 def compare(rounds: int) -> None:
     """Print the first table."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # for both sides, since both are in this process
     print(f"{'':44}{'ours':>9}{'Captum':>9}{'ratio':>7}   ms of CPU, medians of {rounds}")
     method = "integrated_gradients"
     three = Image.open(SAMPLES / "digits" / "examples" / "3.png").convert("L").resize((28, 28))
