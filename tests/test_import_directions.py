@@ -172,3 +172,9 @@ def test_nothing_else_loads_the_cluster_commands():
 def test_reading_archives_needs_neither_side():
     loaded = _loaded_after("import predictor.archives.archive")
     assert not loaded & {"kserve", "fastapi", "uvicorn", "torch", "numpy", "msgspec"}
+
+
+def test_test_modules_have_names_of_their_own():
+    """Pytest knows a module without a package by its name alone, and stops collecting at the second one."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
