@@ -65,7 +65,7 @@ def _modules_with_axios():
 
 
 def test_requests(samples, label, tmp_path):
-    assert _run(samples, tmp_path, "snippet.py", _program("python"), sys.executable) == [label]
+    assert _run(samples, tmp_path, "snippet.py", _program("python", "import requests"), sys.executable) == [label]
 
 
 def test_fetch(samples, node, tmp_path):
