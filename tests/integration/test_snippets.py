@@ -65,7 +65,8 @@ def _modules_with_axios():
 
 
 def test_requests(samples, label, tmp_path):
-    assert _run(samples, tmp_path, "snippet.py", _program("python", "import requests"), sys.executable) == [label]
+    program = _program("python", "import requests")
+    assert _run(samples, tmp_path, "snippet.py", program, sys.executable) == [label]
 
 
 def test_fetch(samples, node, tmp_path):
