@@ -19,9 +19,12 @@ from predictor.ipc.messages import Envelope, InferenceRequest, TensorSpec, Verb
 from predictor.serving.model import ServedModel
 from predictor.serving.store import ModelStore
 from predictor.settings import Settings
+from predictor.telemetry.logging import configure_logging
 from predictor.torchserve.models import LoadModels
 
 _SHOWN_BYTES = 400
+# TorchServe's handlers for pictures, which declare nothing.
+_TAKE_PICTURES = {"image_classifier", "image_segmenter", "object_detector"}
 # Parts of a worker's complaint, and what usually helps.
 _ADVICE = {
     "No module named": (
@@ -40,18 +43,26 @@ _ADVICE = {
 
 
 def check(
-    path: Path, example: Path | None, content_type: str, say: Callable[[str], None] | None = None
+    path: Path,
+    example: Path | None,
+    content_type: str,
+    say: Callable[[str], None] | None = None,
+    log_level: str = "",
 ) -> int:
-    """Check one archive or model folder; returns 0 if it would serve, 1 if not.
+    """Check one archive or model folder; returns 0 if nothing speaks against serving it, 1 if something does.
 
     Args:
         path: the archive.
-        example: a file to send; None uses the first one in the model's `examples` folder, or makes one.
+        example: a file to send; None uses the first one in the model's `examples` folder, or makes one
+            where the model says what it takes.
         content_type: of the example, "" to guess it from the file's name.
         say: called with each line of the report; prints by default.
+        log_level: of the worker's log; "" for its errors, with the end of each stack trace.
     """
     say = say or _print
-    logging.basicConfig(level=logging.CRITICAL)
+    configure_logging("text" if log_level else "brief", log_level or "error")
+    # What this process has to tell stands in the report.
+    logging.getLogger().setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="predictor-check-") as scratch:
         try:
             archive = open_archive(path, Path(scratch))
@@ -70,7 +81,8 @@ async def _try(
     archive: ModelArchive, scratch: Path, example: Path | None, content_type: str, say: Callable[[str], None]
 ) -> int:
     """Load the archive in a worker and send it a request."""
-    settings = Settings(model_store=archive.source, workers=1)
+    # The environment holds the workers' format, which is no setting's.
+    settings = Settings(model_store=archive.source, workers=1, log_format="text")
     try:
         model = ModelStore(Configuration(settings, LoadModels(True)), scratch).make(archive)
     except ValueError as error:
@@ -99,7 +111,11 @@ async def _ask(
         content_type = content_type or mimetypes.guess_type(example.name)[0] or ""
         say(f"  sending {example} ({len(body)} bytes{', ' + content_type if content_type else ''})")
     else:
-        body, content_type, what = _made_up(model)
+        made_up = _made_up(model)
+        if made_up is None:
+            say("  not tried: no example in the archive (folder examples/); give one with --input FILE")
+            return 0
+        body, content_type, what = made_up
         say(f"  no example in the archive (folder examples/), so it is sent {what}")
     request = InferenceRequest("check", Verb.PREDICT, Envelope.TORCHSERVE, [], content_type, "", body=body)
     try:
@@ -120,8 +136,8 @@ def _shipped_example(archive: ModelArchive) -> Path | None:
     return files[0] if files else None
 
 
-def _made_up(model: ServedModel) -> tuple[bytes, str, str]:
-    """Return a body that fits the declared inputs, or a picture, which most archives take."""
+def _made_up(model: ServedModel) -> tuple[bytes, str, str] | None:
+    """Return body, type and description of what a model takes; None where nothing says what that is."""
     inputs = model.info.inputs
     if inputs and all(spec.kind == "tensor" for spec in inputs):
         import orjson
@@ -129,6 +145,8 @@ def _made_up(model: ServedModel) -> tuple[bytes, str, str]:
         return orjson.dumps({spec.name: _zeros(spec) for spec in inputs}), "application/json", "zeros"
     if inputs and inputs[0].kind == "text":
         return b"This is a sentence.", "text/plain", "a sentence"
+    if not inputs and model.archive.manifest.handler not in _TAKE_PICTURES:
+        return None
     from PIL import Image
 
     buffer = io.BytesIO()

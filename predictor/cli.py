@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import typing
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["archive"]:
         from predictor.archives.archiver_cli import main as archive
 
-        return archive(words[1:])
+        return archive(words[1:], prog="predictor archive")
     if words[:1] == ["top"]:
         from predictor.top.command import main as top
 
@@ -90,6 +91,12 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--input", type=Path, metavar="FILE", help="what to send; the model's example by default"
     )
     check.add_argument("--content-type", default="", metavar="TYPE", help="of the input; guessed by default")
+    check.add_argument(
+        "--log-level",
+        default="",
+        choices=["debug", "info", "warning", "error"],
+        help="show the worker's log with whole stack traces; by default the end of each",
+    )
     check.set_defaults(run=_check)
 
 
@@ -128,6 +135,8 @@ def _metavar(annotation: Any) -> str:
 
 
 def _serve(arguments: argparse.Namespace, unknown: list[str]) -> int:
+    # The default ends the process; the server has its own answer once it has opened the model store.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     flags = {name: getattr(arguments, name) for name in Settings.model_fields}
     try:
         configuration = resolve(
@@ -149,4 +158,4 @@ def _check(arguments: argparse.Namespace, unknown: list[str]) -> int:
         return 2
     from predictor.check import check
 
-    return check(arguments.path, arguments.input, arguments.content_type)
+    return check(arguments.path, arguments.input, arguments.content_type, log_level=arguments.log_level)

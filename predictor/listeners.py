@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -198,7 +199,10 @@ def _bind(address: Address, roles: set[Role]) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+        # The address, which `create_server` puts behind the reason, is told already.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]
+        other = "; --port chooses another" if error.errno == errno.EADDRINUSE and Role.MAIN in roles else ""
+        raise ListenError(f"cannot listen on {where}: {reason}{other}") from error
 
 
 def _bind_file(path: Path) -> socket.socket:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from kserve import ModelServer
@@ -81,10 +82,12 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         metrics: Metrics,
         protection: Protection,
         snapshots: SnapshotWriter | None = None,
+        hang_ups: Sequence[int] = (),
     ) -> None:
         """Prepare to serve `registry`, the models of `store`, on `listeners`, the main one first.
 
-        Changes to the models are measured by `metrics`, and noted by `snapshots`.
+        Changes to the models are measured by `metrics`, and noted by `snapshots`. `hang_ups` are the
+        SIGHUPs since the store was opened, those included that come until the loop listens itself.
         """
         # Without a handler of its own, kserve would install its log format over ours.
         logging.getLogger("kserve").addHandler(logging.NullHandler())
@@ -103,6 +106,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         self._snapshots = snapshots
         self._manager.changed.append(lambda: self._snapshot("snapshot"))
         self._reloader = Reloader(self._manager, store)
+        self._hang_ups = hang_ups
         self._reload_asked = False
         self._reloading: asyncio.Task[None] | None = None
         self._listeners = listeners
@@ -149,6 +153,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        self._reload_asked = bool(self._hang_ups)
         self._register_models()
         self.metrics.start()
         for unused in self.servers:
@@ -312,6 +317,8 @@ def _serve_store(
     configuration: Configuration, store: ModelStore, listeners: list[Listener], protection: Protection
 ) -> int:
     settings = configuration.settings
+    hang_ups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: hang_ups.append(number))
     opened = store.open()
     for problem in opened.problems:
         logger.error(problem)
@@ -327,7 +334,7 @@ def _serve_store(
     _leave_histograms_to_us()
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
     snapshots = _snapshots(configuration, store)
-    server = PredictorServer(settings, store, registry, listeners, metrics, protection, snapshots)
+    server = PredictorServer(settings, store, registry, listeners, metrics, protection, snapshots, hang_ups)
     server.start([])
     return server.exit_code
 

@@ -70,6 +70,8 @@ def test_a_port_in_use_is_named_with_its_setting():
             listen(Settings(port=0, metrics_address=f"http://127.0.0.1:{taken}"))
         with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{taken}: Address already"):
             listen(Settings(port=taken))
+        with pytest.raises(ListenError, match=r"in use; --port chooses another$"):
+            listen(Settings(port=taken))
 
 
 def test_a_wrong_address_is_refused_with_the_name_of_the_setting():

@@ -94,7 +94,9 @@ def find_archives(store: Path) -> list[Path]:
     try:
         entries = sorted(store.iterdir())
     except OSError as error:
-        raise ArchiveError(store, f"is not a readable model store: {error.strerror}") from error
+        raise ArchiveError(
+            store.absolute(), f"is not a readable model store: {error.strerror} (see --model-store)"
+        ) from error
     return [entry for entry in entries if not entry.name.startswith(".") and _is_model(entry)]
 
 

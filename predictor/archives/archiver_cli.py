@@ -42,10 +42,13 @@ def build_parser(prog: str = "torch-model-archiver") -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Pack a model as the arguments say; returns 0, or 1 after writing why not to standard error."""
+def main(argv: Sequence[str] | None = None, prog: str = "torch-model-archiver") -> int:
+    """Pack a model as the arguments say; returns 0, or 1 after writing why not to standard error.
+
+    `prog` is what its usage calls the command.
+    """
     logging.basicConfig(format="%(levelname)s - %(message)s")
-    values = vars(build_parser().parse_args(argv))
+    values = vars(build_parser(prog).parse_args(argv))
     values["export_path"] = values["export_path"] or Path.cwd()
     try:
         package_model(ArchiverOptions(**values))

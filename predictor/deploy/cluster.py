@@ -13,7 +13,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
-from predictor.deploy.errors import ClusterError, refusal
+from predictor.deploy.errors import ClusterError, NoCluster, refusal
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
@@ -216,10 +216,9 @@ def _load_in_cluster(settings: client.Configuration) -> str:
     try:
         loader.load_incluster_config(client_configuration=settings)
     except ConfigException as error:
-        raise ClusterError(
+        raise NoCluster(
             "no cluster: there is no ~/.kube/config, KUBECONFIG is not set, and this is not a pod",
-            "docs/kubernetes.md starts a cluster on this machine with one command (make kind-up). "
-            "--dry-run=client shows the manifest without one.",
+            "docs/kubernetes.md starts a cluster on this machine with one command (make kind-up).",
         ) from error
     namespace = _TOKEN_FOLDER / "namespace"
     return namespace.read_text(encoding="utf-8").strip() if namespace.exists() else "default"

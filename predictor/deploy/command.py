@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from predictor.deploy.errors import DeployError, WrongInput
+from predictor.deploy.errors import DeployError, NoCluster, WrongInput
 
 if TYPE_CHECKING:
     from predictor.deploy.cluster import Cluster
@@ -28,6 +28,14 @@ The same command again changes the service in place; nothing happens when nothin
 _INTERRUPTED = 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the commands themselves do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and the reason; the usage would fill the screen before it."""
+        self.exit(2, f"{self.prog}: {message}; --help shows what there is\n")
+
+
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` begins with; returns its exit status."""
     arguments = _parser().parse_args(list(words))
@@ -38,6 +46,8 @@ def main(words: Sequence[str]) -> int:
         _say(f"predictor {arguments.command}: {error}")
         if error.hint:
             _say(error.hint)
+        if arguments.command == "deploy" and isinstance(error, NoCluster):
+            _say("--dry-run=client shows the manifest without one.")
         return 2 if isinstance(error, WrongInput) else 1
     except KeyboardInterrupt:
         _say("")
@@ -45,7 +55,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="predictor", allow_abbrev=False)
+    parser = _Parser(prog="predictor", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_deploy(commands)
     status = commands.add_parser(
@@ -66,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_deploy(commands: argparse._SubParsersAction[_Parser]) -> None:
     deploy = commands.add_parser(
         "deploy",
         help="serve a model in a Kubernetes cluster",

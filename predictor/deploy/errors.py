@@ -40,6 +40,10 @@ class ClusterError(DeployError):
     is_missing_object = False
 
 
+class NoCluster(ClusterError):
+    """Nothing says which cluster is meant."""
+
+
 def refusal(status: int, reason: str, body: Any, action: str) -> ClusterError:
     """Turn an API server's answer into an error.
 

@@ -16,7 +16,10 @@ class ControlDisabled(PredictorError):
 
     def __init__(self, action: str) -> None:
         """Name the `action` that was asked for."""
-        super().__init__(f"Model control is off: this server does not {action} models on request")
+        super().__init__(
+            f"Model control is off: this server does not {action} models on request; "
+            "its setting enable_model_api allows it"
+        )
 
 
 def bad_json(error: Exception) -> InvalidInput:

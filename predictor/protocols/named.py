@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from predictor.errors import ModelNotReady, PredictorError, ResourceNotFound, Unavailable
+from predictor.errors import MethodNotAllowed, ModelNotReady, PredictorError, ResourceNotFound, Unavailable
 from predictor.http.messages import HttpRequest, HttpResponse, json_response
 from predictor.ipc.messages import Envelope, TensorSpec, Verb
 from predictor.protocols import kserve
@@ -41,7 +41,12 @@ class NamedProtocol:
         """Return `{"detail": message}` with the error's status."""
         status = error.status
         message = f"Inference failed: {error.message}" if status == 500 else error.message
+        allowed = ", ".join(error.allowed) if isinstance(error, MethodNotAllowed) else ""
+        if allowed:
+            message += f" Allowed: {allowed}."
         response = json_response(orjson.dumps({"detail": message}), status)
+        if allowed:
+            response.headers.append(("Allow", allowed))
         if isinstance(error, Unavailable):
             response.headers += retry_headers(error)
         return response

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from predictor.errors import ResourceNotFound
 from predictor.http.application import FindProtocol, HttpProtocol
+from predictor.http.messages import HttpResponse
 from predictor.protocols.health import HealthProtocol
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.named import NamedProtocol
@@ -16,6 +18,13 @@ from predictor.protocols.v2 import V2Protocol
 from predictor.serving.manager import ModelManager
 from predictor.serving.registry import Registry
 from predictor.trust.key_file import KeyFile
+
+
+class _NothingElse(TorchServeProtocol):
+    """Answers what a port does not serve: no model is behind it, whose health it could tell."""
+
+    def _ping(self) -> HttpResponse:
+        raise ResourceNotFound
 
 
 def find_protocol(
@@ -86,7 +95,7 @@ def find_by_role(
         management: answers TorchServe's management port; needed where that is one of the roles.
     """
     v1 = V1Protocol(registry)
-    rest = TorchServeProtocol(Registry())
+    rest = _NothingElse(Registry())
 
     def find(method: str, path: str) -> HttpProtocol | None:
         path = path.rstrip("/")

@@ -15,6 +15,8 @@ _FORMAT_VARIABLE = "PREDICTOR_LOG_FORMAT"
 _LEVEL_VARIABLE = "PREDICTOR_LOG_LEVEL"
 # Lines of the access log are written together; nobody reads them faster than this.
 _FLUSH_SECONDS = 0.2
+# Of a stack trace: the last file, its line, and the error.
+_BRIEF_LINES = 3
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,15 +43,27 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
 
+class BriefFormatter(TextFormatter):
+    """As text, but of a long stack trace only the place and the error itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render `record`."""
+        first, *rest = super().format(record).splitlines()
+        return "\n".join([first, *rest[-_BRIEF_LINES:]])
+
+
+_FORMATTERS = {"json": JsonFormatter, "brief": BriefFormatter}
+
+
 def configure_logging(log_format: str, level: str) -> None:
     """Send everything that is logged in this process to stderr.
 
     Args:
-        log_format: "text" or "json".
+        log_format: "text", "json" or "brief".
         level: name of the lowest level that is written.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(_FORMATTERS.get(log_format, TextFormatter)())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

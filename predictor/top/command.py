@@ -19,6 +19,9 @@ from predictor.top.client import Client, ServerGone
 from predictor.top.rates import ModelRates, compare
 from predictor.top.screen import draw
 from predictor.top.snapshot import NotOurs, Snapshot, read_index, read_metrics
+from predictor.trust.errors import TrustError
+from predictor.trust.role import Role
+from predictor.trust.token_file import first_token, is_token
 
 TOKEN_VARIABLE = "PREDICTOR_TOKEN"  # noqa: S105 - a name, not one
 _WIDTH_WITHOUT_TERMINAL = 200
@@ -88,8 +91,8 @@ def main(argv: Sequence[str], sleep: Callable[[float], None] = time.sleep) -> in
     arguments = _parser().parse_args(argv)
     try:
         token = _token(arguments)
-    except OSError as error:
-        print(f"predictor top: {arguments.token_file}: {error.strerror}", file=sys.stderr)
+    except TrustError as error:
+        print(f"predictor top: {error}", file=sys.stderr)
         return 2
     watch = Watch(Client(arguments.url, token, arguments.ca_file))
     try:
@@ -148,14 +151,18 @@ def _live(watch: Watch, arguments: argparse.Namespace, sleep: Callable[[float], 
 
 
 def _token(arguments: argparse.Namespace) -> str:
-    """Return the token that was given, read anew from its file.
+    """Return the token that was given; of a file the first that a client may look with.
 
     Raises:
-        OSError: the file cannot be read.
+        TrustError: there is none in the file, or it is not one; the text never shows it.
     """
     if arguments.token_file is not None:
-        return str(arguments.token_file.read_text(encoding="utf-8")).strip()
-    return arguments.token or os.environ.get(TOKEN_VARIABLE, "")
+        return first_token(arguments.token_file, Role.INFERENCE)
+    source = "--token" if arguments.token else TOKEN_VARIABLE
+    token: str = (arguments.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
+    if token and not is_token(token):
+        raise TrustError(f"{source} is not a token (letters, digits and -._~+/ with = at its end)")
+    return token
 
 
 def _forget_output() -> None:
@@ -183,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print JSON, a line for each look; one with --once"
     )
     parser.add_argument("--token", default="", help="sent as a bearer token; others can see it in `ps`")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the token")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file that holds the token, or the server's own"
+    )
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust, PEM")
     return parser
 

@@ -9,6 +9,7 @@ often read-only, and who wants a file redirects the output.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -244,6 +245,10 @@ def _leave_daemon(arguments: list[str], pid_file: PidFile) -> int:
     pid_file.release(ended=False)
     # It is meant to outlive this process, which must not be taken for a child forgotten.
     daemon.returncode = 0
+    # Without the words that scripts wait for: it does not serve yet.
+    with contextlib.suppress(OSError):
+        text = f"TorchServe is starting (process {daemon.pid}): it serves once /ping answers"
+        print(text, flush=True)  # noqa: T201 - unlike `_say` it bears a standard output that is closed
     return _EXIT_OK
 
 

@@ -65,8 +65,40 @@ def read_tokens(path: Path) -> Digests:
     return {role: frozenset(token for other, token in tokens if other is role) for role in ROUTE_ROLES}
 
 
+def first_token(path: Path, role: Role) -> str:
+    """Return the first token in a file or folder that is for `role` or for everything; for clients.
+
+    Raises:
+        TrustError: it cannot be read, a line is no token, or there is none; the text never shows a token.
+    """
+    for file in _files(path):
+        try:
+            tokens = list(split_tokens(_text(file)))
+        except ValueError as error:
+            raise TrustError(f"token_file {file}: {error}") from None
+        for own, token in tokens:
+            if own in (None, role):
+                return token
+    raise TrustError(f"token_file {path}: no token for {role.value} in it")
+
+
+def is_token(text: str) -> bool:
+    """Return whether `text` has the form of a bearer token."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def parse_tokens(text: str) -> Iterator[tuple[Role, bytes]]:
     """Yield role and digest of each token; one without a role is yielded for every role.
+
+    Raises:
+        ValueError: a line is no token; the text names the line and does not show it.
+    """
+    for own, token in split_tokens(text):
+        yield from ((role, digest(token)) for role in (ROUTE_ROLES if own is None else (own,)))
+
+
+def split_tokens(text: str) -> Iterator[tuple[Role | None, str]]:
+    """Yield role, None for every one, and token of each line that has one.
 
     Raises:
         ValueError: a line is no token; the text names the line and does not show it.
@@ -77,12 +109,11 @@ def parse_tokens(text: str) -> Iterator[tuple[Role, bytes]]:
             continue
         match = _LINE.fullmatch(stripped)
         role, token = match.groups() if match is not None else (None, "")
-        if not _TOKEN.fullmatch(token):
+        if not is_token(token):
             raise ValueError(f"line {number} is not a token (letters, digits and -._~+/ with = at its end)")
         if role is not None and role.lower() not in _ROLES:
             raise ValueError(f"line {number}: the role before the colon is {' or '.join(_ROLES)}")
-        roles = ROUTE_ROLES if role is None else (_ROLES[role.lower()],)
-        yield from ((each, digest(token)) for each in roles)
+        yield None if role is None else _ROLES[role.lower()], token
 
 
 def _files(path: Path) -> list[Path]:

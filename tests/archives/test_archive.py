@@ -169,6 +169,12 @@ def test_find_archives_needs_a_folder(tmp_path):
         find_archives(tmp_path / "none")
 
 
+def test_a_missing_store_is_told_in_full_with_its_flag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArchiveError, match=rf"^{tmp_path}/none: .*--model-store"):
+        find_archives(Path("none"))
+
+
 def test_the_package_needs_neither_torch_nor_kserve():
     code = (
         "import sys, predictor.archives.archive, predictor.archives.archiver_cli\n"

@@ -4,6 +4,7 @@ import pytest
 
 from predictor.archives.archive import open_archive
 from predictor.archives.archiver_cli import main
+from predictor.cli import main as cli_main
 
 
 def test_short_and_long_options(tmp_path, monkeypatch):
@@ -54,3 +55,9 @@ def test_required_options(capsys):
         main(["--model-name", "m", "--handler", "h"])
     assert caught.value.code == 2
     assert "-v/--version" in capsys.readouterr().err
+
+
+def test_the_usage_names_the_command_that_was_typed(capsys):
+    with pytest.raises(SystemExit):
+        cli_main(["archive", "--help"])
+    assert capsys.readouterr().out.startswith("usage: predictor archive ")

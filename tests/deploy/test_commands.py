@@ -333,6 +333,16 @@ def test_no_cluster_at_all(monkeypatch, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "no cluster: there is no ~/.kube/config" in err
     assert "make kind-up" in err
+    assert "--dry-run" not in err
+    assert command.main(["deploy", "digits", *_MODEL]) == 1
+    assert "--dry-run=client" in capsys.readouterr().err
+
+
+def test_a_number_that_is_none_is_told_in_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["deploy", "digits", *_MODEL, "--gpus", "x"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("predictor deploy: argument --gpus: invalid int value: 'x'")
 
 
 def test_the_manifest_alone_needs_no_cluster(monkeypatch, tmp_path, capsys):

@@ -65,7 +65,9 @@ async def test_errors_are_always_a_detail_text(protocol, model, error, status, d
 
 
 async def test_wrong_method(protocol):
-    assert (await call(protocol, "GET", "/predict")).status == 405
+    refused = await call(protocol, "PUT", "/predict")
+    assert (refused.status, header(refused, "allow")) == (405, "POST")
+    assert parsed(refused)["detail"].endswith("Allowed: POST.")
     assert (await call(protocol, "POST", "/health")).status == 405
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from protocol_fakes import registry
+from protocol_fakes import call, registry
 
-from predictor.protocols.routes import find_protocol
+from predictor.protocols.routes import find_by_role, find_protocol
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,9 @@ from predictor.protocols.routes import find_protocol
 )
 def test_who_answers_what(method, path, expected):
     assert type(find_protocol(registry())(method, path)).__name__ == expected
+
+
+@pytest.mark.parametrize("path", ["/ping", "/predictions/m", "/foo"])
+async def test_a_port_for_metrics_alone_has_nothing_else(path):
+    protocol = find_by_role(registry(), {"metrics"})("GET", path)
+    assert (await call(protocol, "GET", path)).status == 404

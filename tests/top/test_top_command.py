@@ -96,6 +96,29 @@ def test_a_line_of_json_for_each_look(server, capsys):
     assert looks == [1.5, 1.5, 1.5]
 
 
+def test_the_servers_own_token_file_will_do(server, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("# who may do what\n\nmanagement: other\ninference: secret\nthird\n")
+    assert _run("--once", "--url", server.url, "--token-file", str(file), "--interval", "0")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["good\nbad token\n", "management: secret", "# nothing\n", "r: secret"])
+def test_an_unusable_token_file_is_told_without_its_tokens(server, tmp_path, capsys, text):
+    file = tmp_path / "tokens"
+    file.write_text(text)
+    assert _run("--once", "--url", server.url, "--token-file", str(file))[0] == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "token_file" in line
+    assert "bad" not in line
+    assert "secret" not in line
+
+
+def test_an_unusable_token_is_not_shown(server, capsys, monkeypatch):
+    monkeypatch.setenv("PREDICTOR_TOKEN", "my\nsecret")
+    assert _run("--once", "--url", server.url)[0] == 2
+    assert capsys.readouterr().err.startswith("predictor top: PREDICTOR_TOKEN is not a token")
+
+
 def test_a_wrong_token_is_explained(server, capsys):
     status, _ = _run("--once", "--url", server.url, "--token", "wrong")
     captured = capsys.readouterr()

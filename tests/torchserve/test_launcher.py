@@ -292,6 +292,8 @@ def test_a_daemon_from_start_to_stop(torchserve, folder):
     wait_for("Model server started.\n", output)
     process = PidFile(default_path()).running_process()
     assert process
+    assert f"TorchServe is starting (process {process}): " in output.read_text()
+    assert output.read_text().count("Model server started.") == 1
     assert os.getsid(process) == process
 
     assert torchserve("--start", "--model-store", "store").returncode == 1
