@@ -40,3 +40,10 @@ def test_who_answers_what(method, path, expected):
 async def test_a_port_for_metrics_alone_has_nothing_else(path):
     protocol = find_by_role(registry(), {"metrics"})("GET", path)
     assert (await call(protocol, "GET", path)).status == 404
+
+
+async def test_who_may_not_load_models_is_told_which_setting_allows_it():
+    path = "/v2/repository/models/m/load"
+    refused = await call(find_protocol(registry())("POST", path), "POST", path)
+    assert refused.status == 403
+    assert b"enable_model_api" in bytes(refused.body)
