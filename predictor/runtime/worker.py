@@ -6,6 +6,7 @@ a batch sent ahead starts at once and a cancellation that overtook it is heard i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -17,6 +18,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -185,7 +187,7 @@ def load_service(load: Load) -> tuple[Service, str]:
         Exception: whatever the handler's own code raises.
     """
     if load.niceness:
-        os.nice(load.niceness)
+        _give_way(load.niceness)
     device = choose_device(load.gpu_id, load.threads)
     os.chdir(load.directory)
     paths = [load.directory, *load.extra_paths]
@@ -219,6 +221,17 @@ def load_service(load: Load) -> tuple[Service, str]:
         bare_instances=envelope in ("kserve", "json"),
     )
     return service, describe_device(device)
+
+
+def _give_way(niceness: int) -> None:
+    """Let other processes have the CPU first.
+
+    Linux may schedule sessions as groups (autogroup, the default of desktops and many virtual machines), and
+    a worker has a session of its own: there niceness counts within it only, and the group has one itself.
+    """
+    os.nice(niceness)
+    with contextlib.suppress(OSError):  # no autogroups here
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def main() -> None:
