@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import struct
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -195,6 +196,13 @@ def test_an_image_classifier_of_torchserve_is_explained_without_its_help(archive
     assert drawn.header("content-type") == "image/png"
     legacy = archives.post("/explanations/classifier", PICTURE).json()
     assert len(legacy) == 3, "TorchServe's own answer: channels of pixels"
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="sessions are not scheduled as groups")
+def test_own_workers_give_way_as_a_group(archives):
+    """Each worker has a session of its own, and among such groups a process's own niceness does not count."""
+    groups = [Path(f"/proc/{pid}/autogroup").read_text().split()[-1] for pid in archives.workers()]
+    assert sorted(groups) == ["0", "10"]
 
 
 def test_own_workers_die_alone(archives):
