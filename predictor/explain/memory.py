@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import logging
 import os
 
-logger = logging.getLogger(__name__)
+from predictor.ipc.allocator import keep_freed
 
-# glibc's names for these, from malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # What a pass of four pictures through a ResNet-18 takes, with room.
 _KEPT_BYTES = 256 << 20
 # The greatest that glibc takes.
@@ -29,9 +25,4 @@ def keep_freed_memory() -> bool:
     """
     if any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")):
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError) as error:
-        logger.debug("no mallopt: %s", error)
-        return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_PIECE) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    return keep_freed(_LARGEST_KEPT_PIECE, _KEPT_BYTES)

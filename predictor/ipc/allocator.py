@@ -19,9 +19,19 @@ def keep_freed_blocks() -> None:
     By default a block of 128 KiB or more is mapped anew, and a fresh page costs a fault: for a tensor of
     602 KB that takes six times as long as copying it. The price is up to 32 MiB that stay with the process.
     """
+    keep_freed(_LARGEST_KEPT, _KEPT_AT_MOST)
+
+
+def keep_freed(largest_block: int, at_most: int) -> bool:
+    """Let this process keep freed memory; returns whether the allocator is glibc's, and does.
+
+    Args:
+        largest_block: bytes of a block that is kept; glibc takes 32 MiB at most.
+        at_most: bytes of freed memory that stay with the process.
+    """
     if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_MOST)
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    return mallopt is not None and bool(
+        mallopt(_M_MMAP_THRESHOLD, largest_block) and mallopt(_M_TRIM_THRESHOLD, at_most)
+    )

@@ -48,7 +48,7 @@ class Batcher:
         self._name = name
         self._policy = policy
         self._workers = workers
-        self._turns = turns
+        self._turns = turns or Turns()
         self._queue: Queue = (
             SequenceQueue(policy.sequences) if policy.sequences else JobQueue(policy.queue_size)
         )
@@ -184,8 +184,7 @@ class Batcher:
 
     def _withdraw(self, job: Job) -> None:
         self._queue.discard(job)
-        if self._turns is not None:
-            self._turns.withdrawn()
+        self._turns.withdrawn()
 
     def _is_ahead(self, job: Job) -> bool:
         """Return whether a job was sent but cannot have started, because another batch runs before it."""
@@ -214,7 +213,7 @@ class Batcher:
             for worker in self._workers:
                 if not worker.alive or len(worker.inflight) != held:
                     continue
-                if (self._turns is None or self._turns.allows(worker)) and not self._offer(worker):
+                if self._turns.allows(worker) and not self._offer(worker):
                     return
 
     def _offer(self, worker: WorkerProcess) -> bool:
@@ -238,14 +237,12 @@ class Batcher:
             batch = SentBatch(next(self._ids), jobs, self._policy.response_timeout, loop.time())
             batch.filling_since, self._filling_since = self._filling_since, 0.0
             worker.send(batch)
-            if self._turns is not None:
-                self._turns.taken()
+            self._turns.taken()
         except FrameError as error:
             for job in jobs:
                 self._queue.done(job)
                 job.fail(PayloadTooLarge(f"model '{self._name}': {error}"))
-            if self._turns is not None:
-                self._turns.withdrawn()
+            self._turns.withdrawn()
         return len(self._queue) > 0
 
     @property

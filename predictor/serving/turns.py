@@ -21,11 +21,12 @@ from predictor.serving.worker import SentBatch, WorkerProcess
 _SHARE = 0.2
 
 
-class Turns(Protocol):
-    """Says whether a lane may use a worker now."""
+class Turns:
+    """Says whether a lane may use a worker now: any, for the only lane before its workers."""
 
     def allows(self, worker: WorkerProcess) -> bool:
         """Return whether `worker` may be given a batch of this lane."""
+        return True
 
     def taken(self) -> None:
         """Note that a batch of this lane has been sent."""
@@ -88,7 +89,7 @@ class Sharing:
         return sum(map(is_explaining, self._workers)) < max(1, alive - 1)
 
 
-class PredictionTurns:
+class PredictionTurns(Turns):
     """The turns of the lane of predictions."""
 
     def __init__(self, sharing: Sharing) -> None:
@@ -107,7 +108,7 @@ class PredictionTurns:
         self._sharing.wake()
 
 
-class ExplanationTurns:
+class ExplanationTurns(Turns):
     """The turns of the lane of explanations."""
 
     def __init__(self, sharing: Sharing) -> None:

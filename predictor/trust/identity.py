@@ -24,8 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from predictor.trust.errors import TrustError
-
-_MAX_BYTES = 1024 * 1024
+from predictor.trust.files import read_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,7 @@ def load_identity(files: TlsFiles) -> Identity:
 def _from_keystore(path: Path, password: str) -> tuple[PrivateKeyTypes, list[x509.Certificate]]:
     try:
         key, own, further = pkcs12.load_key_and_certificates(
-            _read(path, "tls_keystore_file"), password.encode("utf-8") if password else None
+            read_file(path, "tls_keystore_file"), password.encode("utf-8") if password else None
         )
     except (ValueError, UnsupportedAlgorithm):
         # The library's text does not tell a wrong password from a broken file either.
@@ -120,7 +119,7 @@ def _from_keystore(path: Path, password: str) -> tuple[PrivateKeyTypes, list[x50
 
 
 def _key(path: Path) -> PrivateKeyTypes:
-    data = _read(path, "tls_key_file")
+    data = read_file(path, "tls_key_file")
     try:
         return load_pem_private_key(data, None)
     except TypeError:
@@ -130,22 +129,11 @@ def _key(path: Path) -> PrivateKeyTypes:
 
 
 def _certificates(path: Path, setting: str) -> list[x509.Certificate]:
-    data = _read(path, setting)
+    data = read_file(path, setting)
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise TrustError(f"{setting} {path}: not a certificate in PEM form") from None
-
-
-def _read(path: Path, setting: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise TrustError(f"{setting} {path}: {error.strerror or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise TrustError(f"{setting} {path}: longer than {_MAX_BYTES} bytes")
-    return data
 
 
 def _pem(certificates: list[x509.Certificate]) -> bytes:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from predictor.trust.bearer import digest, is_one_of
 from predictor.trust.errors import TrustError
+from predictor.trust.files import read_file
 from predictor.trust.role import ROUTE_ROLES, Role
 
 # RFC 6750's characters; none of them is the colon behind a role.
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _LINE = re.compile(r"(?:(\w+)[ \t]*:[ \t]*)?(.*)", re.ASCII)
-_MAX_BYTES = 1024 * 1024
 _ROLES = {role.value: role for role in ROUTE_ROLES}
 
 Digests = dict[Role, frozenset[bytes]]
@@ -136,13 +136,7 @@ def _text(path: Path) -> str:
     Raises:
         TrustError: it cannot be read, is too long, or is no text.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise TrustError(f"token_file {path}: {error.strerror or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise TrustError(f"token_file {path}: longer than {_MAX_BYTES} bytes")
+    data = read_file(path, "token_file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
