@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from support import wire
 from support.server import START_SECONDS, STOP_SECONDS, free_port
+from support.wire import Asks
 
 _SCRIPT = Path(__file__).parent / "sdk_app.py"
 
 
-class SdkServer:
+class SdkServer(Asks):
     """A running `kserve.ModelServer` with the models of `sdk_app.py`; use it as a context manager.
 
     Attributes:
@@ -67,18 +67,6 @@ class SdkServer:
         while text not in self.log():
             assert time.monotonic() < deadline, f"no {text!r} in the log after {seconds} s:\n{self.log()}"
             time.sleep(0.05)
-
-    def get(self, path: str, **options: object) -> wire.Response:
-        """Send a GET request; `options` as for `wire.request`."""
-        return self.send("GET", path, **options)
-
-    def post(self, path: str, body: object = b"", **options: object) -> wire.Response:
-        """Send a POST request; a `body` that is not bytes goes as JSON."""
-        return self.send("POST", path, body=body, **options)
-
-    def send(self, method: str, path: str, **options: object) -> wire.Response:
-        """Send one request on a connection of its own."""
-        return wire.request(self.port, method, path, **options)  # type: ignore[arg-type]
 
     @property
     def pid(self) -> int:

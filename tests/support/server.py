@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from support import wire
 from support.models import REPOSITORY
 from support.processes import children
+from support.wire import Asks
 
 # Two cores may be shared with other things, and a worker imports torch before it is ready.
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
 
-class Server:
+class Server(Asks):
     """A running `predictor serve`; use it as a context manager.
 
     Attributes:
@@ -163,20 +163,6 @@ class Server:
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
         return children(self.pid)
-
-    # HTTP, one connection a request
-
-    def get(self, path: str, **options: object) -> wire.Response:
-        """Send a GET request; `options` as for `wire.request`."""
-        return self.send("GET", path, **options)
-
-    def post(self, path: str, body: object = b"", **options: object) -> wire.Response:
-        """Send a POST request; a `body` that is not bytes goes as JSON."""
-        return self.send("POST", path, body=body, **options)
-
-    def send(self, method: str, path: str, **options: object) -> wire.Response:
-        """Send one request on a connection of its own."""
-        return wire.request(self.port, method, path, **options)  # type: ignore[arg-type]
 
 
 def free_port() -> int:

@@ -184,3 +184,25 @@ def multipart(
             body += f"\r\nContent-Type: {content_type}".encode()
         body += b"\r\n\r\n" + data + b"\r\n"
     return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+class Asks:
+    """A server in a test: requests to its `port`, each on a connection of its own.
+
+    Attributes:
+        port: where it answers HTTP.
+    """
+
+    port: int
+
+    def get(self, path: str, **options: object) -> Response:
+        """Send a GET request; `options` as for `request`."""
+        return self.send("GET", path, **options)
+
+    def post(self, path: str, body: object = b"", **options: object) -> Response:
+        """Send a POST request; a `body` that is not bytes goes as JSON."""
+        return self.send("POST", path, body=body, **options)
+
+    def send(self, method: str, path: str, **options: object) -> Response:
+        """Send one request."""
+        return request(self.port, method, path, **options)  # type: ignore[arg-type]
