@@ -35,7 +35,7 @@ test:  ## run all tests
 	@exec $(BOOTSTRAP) test python -m pytest $(SPREAD) $(ARGS)
 
 stress:  ## the heavy tests: minutes of load, hundreds of restarts
-	@exec $(BOOTSTRAP) test python -m pytest -m stress tests/stress $(ARGS)
+	@exec $(BOOTSTRAP) test python -m pytest -m stress --log-cli-level=INFO tests/stress $(ARGS)
 
 bench:  ## the benchmarks: what the server costs beside the model's own work
 	@$(BOOTSTRAP) test

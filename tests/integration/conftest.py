@@ -26,12 +26,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the sample models that are trained: `digits`, `wine`, `docstrings`."""
+    """A server with the trained sample models, `digits`, `wine`, `docstrings`; gRPC on `grpc_port`."""
     store = tmp_path_factory.mktemp("samples")
     missing = [name for name in ("digits", "wine", "docstrings") if not link_sample(store, name)]
     if missing:
         pytest.skip(f"no trained weights for {', '.join(missing)}")
-    with Server(store, "--model-name", "ignored") as running:
+    port = free_port()
+    with Server(store, "--model-name", "ignored", "--grpc-port", str(port)) as running:
+        running.grpc_port = port
         yield running
 
 

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from support import wire
 from support.explain_load import check_mixed
+from support.explain_wires import WIRES
 from support.models import REPOSITORY, SAMPLES
 from support.processes import wait_until
 from support.server import Server
@@ -243,5 +244,6 @@ def test_predictions_and_explanations_side_by_side(samples):
 
 
 def test_64_clients_mix_predictions_and_all_methods_for_a_few_seconds(samples):
-    counts = check_mixed(samples, clients=64, seconds=4)
-    assert min(counts.values()) > 0, counts
+    mixed = check_mixed(samples, clients=64, seconds=4, keys=1)
+    assert min(mixed.counts.values()) > 0, mixed.counts
+    assert {wire for _, _, wire in mixed.counts} == set(WIRES)

@@ -5,122 +5,143 @@ from __future__ import annotations
 import asyncio
 import base64
 import collections
-import json
+import dataclasses
 import random
 import time
 from typing import Any
 
+import grpc
+
+from support.explain_wires import KEYS, LEGACY, PICTURES, PREDICT, WIRES, BusyError, Question, Wires
 from support.load import Client
-from support.models import SAMPLES
 from support.server import Server
 
-_DIGITS = {
-    path.stem: base64.b64encode(path.read_bytes()).decode()
-    for path in sorted((SAMPLES / "digits" / "examples").glob("*.png"))
-}
-_WINE = json.loads((SAMPLES / "wine" / "examples" / "wine.json").read_text())
-_TEXT = "Wait until another thread releases the lock"
-# Small enough that a minute holds many of each.
-_ARGS = {
-    "integrated_gradients": {"n_steps": 16},
-    "gradient_shap": {"n_samples": 5},
-    "kernel_shap": {"n_samples": 40},
-    "shapley_exact": {"grid": 2},
-    "occlusion": {"window": 7, "stride": 7},
-    "feature_ablation": {"grid": 4},
-}
+_TARGETS = 3
 
 
-def check_mixed(server: Server, clients: int, seconds: float) -> dict[str, int]:
+@dataclasses.dataclass
+class Mixed:
+    """What came of it.
+
+    Attributes:
+        counts: answers, by model, method (or `predict`, or `legacy`) and protocol.
+        busy: explanations that were refused because their queue was full.
+        seconds: what each prediction took.
+    """
+
+    counts: collections.Counter[tuple[str, str, str]]
+    busy: int = 0
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def milliseconds(self, share: float) -> float:
+        """Return a quantile of the predictions' times."""
+        return 1000 * sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        explained = sum(count for key, count in self.counts.items() if key[1] != PREDICT)
+        return (
+            f"{len(self.seconds)} predictions (p50 {self.milliseconds(0.5):.1f} ms, "
+            f"p99 {self.milliseconds(0.99):.1f} ms), {explained} explanations in {len(self.counts)} ways "
+            f"(the rarest {min(self.counts.values())} times), {self.busy} times busy"
+        )
+
+
+def check_mixed(
+    server: Server, clients: int, seconds: float, keys: int = 100, only_predict: bool = False
+) -> Mixed:
     """Let clients ask at random for a while; an answer that is another's, or wrong, is an AssertionError.
 
-    Returns:
-        How often each method, and `predict`, was answered, by "model method".
+    Every question is answered alone first, over V1. That is what it must be answered under load, too, over
+    every protocol.
+
+    Args:
+        keys: examples of each model that are used, at most.
+        only_predict: for a comparison.
     """
-    return asyncio.run(_mix(server.port, _offered(server), clients, seconds))
+    offered = {} if only_predict else _offered(server)
+    return asyncio.run(_Mix(server, offered, keys).run(clients, seconds))
 
 
 def _offered(server: Server) -> dict[str, list[str]]:
-    models = ("digits", "wine", "docstrings")
-    answers = {name: server.get(f"/v1/models/{name}/explain").json() for name in models}
+    answers = {name: server.get(f"/v1/models/{name}/explain").json() for name in KEYS}
     return {name: [method["name"] for method in found["methods"]] for name, found in answers.items()}
 
 
-async def _mix(port: int, offered: dict[str, list[str]], clients: int, seconds: float) -> dict[str, int]:
-    counts = {f"{name} {method}": 0 for name, methods in offered.items() for method in ["predict", *methods]}
-    # Every way of asking gets its turn, in an order of chance.
-    orders = [key for key in counts for _ in range(2)]
-    chance = random.Random(7)
-    turns: collections.deque[str] = collections.deque()
-    alone: dict[tuple[str, str, str, int], Any] = {}
-    until = time.monotonic() + seconds
+class _Mix:
+    def __init__(self, server: Server, offered: dict[str, list[str]], keys: int) -> None:
+        self._port, self._grpc_port = server.port, server.grpc_port
+        self._chance = random.Random(7)
+        self._keys = {name: found[:keys] for name, found in KEYS.items()}
+        self._alone: dict[Question, list[float]] = {}
+        self._ways = [
+            (model, method, wire)
+            for model in KEYS
+            for method in [PREDICT, *([LEGACY] if offered else []), *offered.get(model, ())]
+            for wire, (_, is_legacy) in WIRES.items()
+            if method != LEGACY or is_legacy
+        ]
+        self._turns: collections.deque[tuple[str, str, str]] = collections.deque()
+        self._found = Mixed(collections.Counter(dict.fromkeys(self._ways, 0)))
 
-    async def one(number: int) -> None:
-        client = Client(port)
+    async def run(self, clients: int, seconds: float) -> Mixed:
+        """Ask everything alone, and then much of it at once."""
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self._grpc_port}") as channel:
+            first = Wires(self._port, channel)
+            for model, method, _ in dict.fromkeys((model, method, "") for model, method, _ in self._ways):
+                for question in self._questions(model, method):
+                    self._alone[question] = await first.v1(question)
+            first.close()
+            until = time.monotonic() + seconds
+            await asyncio.gather(*(self._client(Wires(self._port, channel), until) for _ in range(clients)))
+        return self._found
+
+    def _questions(self, model: str, method: str) -> list[Question]:
+        targets = range(1 if method == PREDICT else _TARGETS)
+        return [Question(model, method, key, target) for key in self._keys[model] for target in targets]
+
+    async def _client(self, wires: Wires, until: float) -> None:
         while time.monotonic() < until:
-            if not turns:
-                chance.shuffle(orders)
-                turns.extend(orders)
-            order = turns.popleft()
-            await _ask(client, order, chance, alone)
-            counts[order] += 1
-        client.close()
+            if not self._turns:
+                # Every way of asking gets its turn, in an order of chance; half of them are predictions.
+                explaining = [way for way in self._ways if way[1] != PREDICT]
+                predicting = [way for way in self._ways if way[1] == PREDICT]
+                turns = explaining + self._chance.choices(predicting, k=max(1, len(explaining)))
+                self._chance.shuffle(turns)
+                self._turns.extend(turns)
+            model, method, wire = self._turns.popleft()
+            question = self._chance.choice(self._questions(model, method))
+            await self._ask(wires, question, wire)
+        wires.close()
 
-    await asyncio.gather(*(one(number) for number in range(clients)))
-    return counts
-
-
-async def _ask(
-    client: Client, order: str, chance: random.Random, alone: dict[tuple[str, str, str, int], Any]
-) -> None:
-    """Ask once; an answer must be the one that the same question got before."""
-    name, method = order.split()
-    key = chance.choice(sorted(_DIGITS)) if name == "digits" else ""
-    instance: Any = {"digits": {"data": _DIGITS.get(key)}, "wine": _WINE, "docstrings": {"data": _TEXT}}[name]
-    target = chance.randrange(3)
-    document: dict[str, Any] = {"instances": [instance]}
-    if method != "predict":
-        document["explain"] = {"method": method, "target": target, "args": _ARGS.get(method, {})}
-    verb = "predict" if method == "predict" else "explain"
-    answer = await client.request("POST", f"/v1/models/{name}:{verb}", body=document)
-    while answer.status == 503:  # the queue of explanations is full, which is how it protects predictions
-        assert answer.header("retry-after"), answer
-        await asyncio.sleep(0.05)
-        answer = await client.request("POST", f"/v1/models/{name}:{verb}", body=document)
-    assert answer.status == 200, (order, answer)
-    if method == "predict":
-        found = [round(value, 4) for value in answer.json()["predictions"][0]["probabilities"]]
-    else:
-        (explanation,) = answer.json()["explanations"]
-        assert (explanation["method"], explanation["target"]["index"]) == (method, target)
-        found = _numbers(name, explanation)
-    question = (name, method, key, 0 if method == "predict" else target)
-    first = alone.setdefault(question, found)
-    size = max(map(abs, first), default=0.0)
-    assert len(found) == len(first), question
-    worst = max((abs(a - b) for a, b in zip(found, first, strict=True)), default=0.0)
-    assert worst <= 1e-4 + 1e-3 * size, (question, worst, size)
+    async def _ask(self, wires: Wires, question: Question, wire: str) -> None:
+        while True:
+            started = time.perf_counter()
+            try:
+                found = await WIRES[wire][0](wires, question)
+                break
+            except BusyError:  # which is how the queue of explanations protects predictions
+                assert question.method != PREDICT, "predictions are never refused for explanations"
+                self._found.busy += 1
+                await asyncio.sleep(0.05)
+        if question.method == PREDICT:
+            self._found.seconds.append(time.perf_counter() - started)
+        self._found.counts[question.model, question.method, wire] += 1
+        _compare(question, wire, found, self._alone[question])
 
 
-def _numbers(name: str, explanation: dict[str, Any]) -> list[float]:
-    """Return the attributions, after looking at their shape."""
-    if name == "wine":
-        assert [feature["name"] for feature in explanation["features"]] == list(_WINE)
-        return [feature["attribution"] for feature in explanation["features"]]
-    (part,) = explanation["inputs"]
-    if name == "docstrings":
-        assert part["words"] == _TEXT.lower().split()
-        return list(part["importances"])
-    rows = part["attributions"]
-    assert (len(rows), {len(row) for row in rows}) == (28, {28})
-    return [value for row in rows for value in row]
+def _compare(question: Question, wire: str, found: list[float], alone: list[float]) -> None:
+    assert len(found) == len(alone), (question, wire)
+    size = max(map(abs, alone), default=0.0)
+    worst = max((abs(a - b) for a, b in zip(found, alone, strict=True)), default=0.0)
+    assert worst <= 1e-4 + 1e-3 * size, (question, wire, worst, size)
 
 
 async def measure_beside(port: int, explainers: int, seconds: float) -> tuple[float, float]:
     """Return p50 and p99, in ms, of one client's predictions of digits while others explain in a loop."""
     until = time.monotonic() + seconds
     times: list[float] = []
-    instance = {"data": _DIGITS["3"]}
+    instance: dict[str, Any] = {"data": base64.b64encode(PICTURES["3"]).decode()}
     wish = {"args": {"n_steps": 50}, "return": ["delta"]}
 
     async def predict() -> None:
