@@ -67,8 +67,18 @@ const title = (model) => (model.ready ? model.name : `${model.name} (${model.sta
 const chosen = () => models.find((model) => model.name === at("model").value);
 const signature = () => `${at("model").value} ${chosen()?.version} ${chosen()?.ready}`;
 
+/** The name behind the # of the address; one that cannot be decoded is taken as it stands. */
+function nameInAddress() {
+  const name = location.hash.slice(1);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 function chooseFromAddress() {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = nameInAddress();
   const found = models.find((model) => model.name === wanted) ?? chosen() ?? models[0];
   return choose(found.name);
 }

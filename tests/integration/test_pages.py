@@ -305,6 +305,18 @@ def test_nothing_to_send(page: Page) -> None:
     assert "choose one" in page.text("error")
 
 
+@pytest.mark.parametrize("name", ["%zz", "%", "%E0%A4%A", "unknown"])
+def test_an_address_that_names_no_model_shows_one_all_the_same(page: Page, name: str) -> None:
+    page.open(name)
+    page.until(lambda: page.text("fields"))
+    assert not page.find("failure").is_displayed()
+    page.open("wine")
+    page.until(lambda: page.text("fields"))
+    page.run("location.hash = arguments[0]", name)
+    page.until(lambda: page.run("return location.hash") == "#wine")
+    assert page.predict(), "the page goes on working"
+
+
 def test_a_server_that_has_gone(page: Page) -> None:
     page.open("docstrings")
     page.driver.execute_cdp_cmd("Network.enable", {})
