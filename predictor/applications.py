@@ -35,7 +35,10 @@ def make_applications(
             find = with_token(find, protection.keys)
         gate = protection.gate(_port(listener))
         limit = settings.max_request_size
-        applications.append(Application(find, fallback, limit, access_log, metrics.requests, gate))
+        application = Application(
+            find, fallback, limit, access_log, metrics.requests, gate, settings.compress_from
+        )
+        applications.append(application)
     return applications
 
 

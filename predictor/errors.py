@@ -2,7 +2,7 @@
 
 The flow of a request, and which error belongs to which step:
 
-    http/       the bytes                     PayloadTooLarge, RequestTimeout
+    http/       the bytes                     PayloadTooLarge, RequestTimeout, UnsupportedCoding
                 the token                     InvalidToken
     protocols/  the route                     ResourceNotFound, MethodNotAllowed
     serving/    the model                     ModelNotFound, ModelVersionNotFound, ModelNotReady
@@ -64,6 +64,17 @@ class NotAcceptable(InvalidInput):
     """The answer has no such form as the client asks for; the message names those that it has."""
 
     status = 406
+
+
+class UnsupportedCoding(InvalidInput):
+    """The body has a content coding that this server does not read."""
+
+    status = 415
+
+    def __init__(self, message: str, known: Sequence[str]) -> None:
+        """Remember the `known` ones for the Accept-Encoding header, which goes with the answer."""
+        super().__init__(f"{message}; known are {', '.join(known)}")
+        self.known = known
 
 
 class InvalidToken(PredictorError):

@@ -109,6 +109,12 @@ class Settings(BaseSettings):
         6_553_500, "Network", "Bytes of a request body or gRPC message, at most.", ge=1
     )
     max_response_size: int = setting(6_553_500, "Network", "Bytes of an answer, at most.", ge=1)
+    compress_from: int = setting(
+        0,
+        "Network",
+        "Bytes from which on answers are compressed for clients that accept gzip or deflate; 0 for never.",
+        ge=0,
+    )
     pages: bool = setting(True, "Network", "Serve /ui, /docs and the examples in the models' folders.")
     keep_alive: int = setting(65, "Network", "Seconds that an idle connection stays open.", ge=1)
 

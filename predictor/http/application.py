@@ -22,7 +22,9 @@ from predictor.errors import (
     PayloadTooLarge,
     PredictorError,
     RequestTimeout,
+    UnsupportedCoding,
 )
+from predictor.http.coding import CodedProtocol, compress, inflate
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.gate import Gate
 from predictor.http.messages import HttpRequest, HttpResponse
@@ -92,6 +94,7 @@ class Application:
         access_log: AccessLog | None,
         meter: RequestMeter | None = None,
         gate: Gate | None = None,
+        compress_from: int = 0,
     ) -> None:
         """Answer with the protocol that `find(method, path)` names, else with `fallback`.
 
@@ -100,7 +103,9 @@ class Application:
             access_log: where requests are noted, None for nowhere.
             meter: what counts them, None for nothing.
             gate: which requests may pass; None lets all of them pass.
+            compress_from: bytes from which on answers are compressed for clients that accept it, 0 for never.
         """
+        self._compress_from = compress_from
         self._gate = gate or Gate()
         self._find = find
         self._fallback = fallback
@@ -157,7 +162,10 @@ class Application:
         protocol = self._find(request.method, request.path)
         record.protocol = getattr(protocol, "label", "other")
         if protocol is not None:
-            return await self._answer(protocol, request, exchange)
+            response = await self._answer(protocol, request, exchange)
+            if self._compress_from and isinstance(protocol, CodedProtocol):
+                await compress(request, response, self._compress_from)
+            return response
         try:
             self._gate.admit(request)
         except InvalidToken as error:
@@ -177,6 +185,8 @@ class Application:
                 raise MethodNotAllowed
             self._gate.admit(request)
             request.body = await exchange.read_body(self._max_request_size)
+            if request.body and request.header("content-encoding"):
+                await self._inflate(protocol, request)
             return await protocol.handle(request)
         except PredictorError as error:
             failed = error
@@ -187,12 +197,18 @@ class Application:
             failed = ModelNotFound(failed.model)
         response = protocol.render_error(failed)
         response.reason = failed.message
+        if isinstance(failed, UnsupportedCoding):
+            response.headers.append(("Accept-Encoding", ", ".join(failed.known)))
         if isinstance(failed, InvalidToken):
             # A body that nobody wants is not worth a kept connection.
             response.close = response.close or not exchange.complete
             if response.status == failed.status:
                 response.headers.append(_CHALLENGE)
         return response
+
+    async def _inflate(self, protocol: HttpProtocol, request: HttpRequest) -> None:
+        if isinstance(protocol, CodedProtocol) and protocol.inflates(request):
+            await inflate(request, self._max_request_size)
 
     async def _delegate(
         self, scope: Scope, receive: Receive, send: Send, headers: list[tuple[str, str]]

@@ -63,6 +63,13 @@ class HttpRequest:
             self._lower = {key.lower(): value for key, value in self.headers}
         return self._lower.get(name, "")
 
+    def replace_body(self, body: bytes) -> None:
+        """Put the plain body in the place of a coded one, without the headers that told of that."""
+        told = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in told]
+        self._lower = None
+        self.body = body
+
     def query(self) -> list[tuple[str, str]]:
         """Return the query parameters, decoded, in order."""
         return parse_qsl(self.query_string, keep_blank_values=True) if self.query_string else []

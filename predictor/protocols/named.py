@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from predictor.errors import MethodNotAllowed, ModelNotReady, PredictorError, ResourceNotFound, Unavailable
+from predictor.http.coding import CodedProtocol
 from predictor.http.messages import HttpRequest, HttpResponse, json_response
 from predictor.ipc.messages import Envelope, TensorSpec, Verb
 from predictor.protocols import kserve
@@ -13,7 +14,7 @@ from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry
 
 
-class NamedProtocol:
+class NamedProtocol(CodedProtocol):
     """Answers `/predict`, `/predict/{model}`, `/health` and `/info`."""
 
     label = "named"

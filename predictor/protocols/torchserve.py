@@ -14,6 +14,7 @@ from predictor.errors import (
     PredictorError,
     ResourceNotFound,
 )
+from predictor.http.coding import CodedProtocol
 from predictor.http.messages import HttpRequest, HttpResponse
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.protocols import openapi
@@ -27,7 +28,7 @@ from predictor.serving.registry import Registry
 _NO_PHRASE = ""
 
 
-class TorchServeProtocol:
+class TorchServeProtocol(CodedProtocol):
     """Answers TorchServe's inference port."""
 
     label = "torchserve"
@@ -60,6 +61,13 @@ class TorchServeProtocol:
     def render_error(self, error: PredictorError) -> HttpResponse:
         """Return TorchServe's error body."""
         return render_error(error)
+
+    def inflates(self, request: HttpRequest) -> bool:
+        """Say whether no handler reads the body: TorchServe hands it over in the coding that it came in."""
+        first, *rest = request.segments or [""]
+        if first not in ("predictions", "explanations") or not rest:
+            return False
+        return bool(self._registry.get(rest[0], rest[1] if len(rest) > 1 else None).info.inputs)
 
     def _root(self, request: HttpRequest) -> HttpResponse:
         if request.method != "OPTIONS":

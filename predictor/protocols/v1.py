@@ -8,6 +8,7 @@ from __future__ import annotations
 import orjson
 
 from predictor.errors import InvalidInput, PredictorError, ResourceNotFound
+from predictor.http.coding import CodedProtocol
 from predictor.http.messages import HttpRequest, HttpResponse, json_response
 from predictor.ipc.messages import Envelope, Verb
 from predictor.oip.media import is_json, media_type_of
@@ -18,7 +19,7 @@ from predictor.serving.registry import Registry
 _VERBS = {"predict": Verb.PREDICT, "explain": Verb.EXPLAIN}
 
 
-class V1Protocol:
+class V1Protocol(CodedProtocol):
     """Answers `/v1/models...`."""
 
     label = "v1"

@@ -12,6 +12,7 @@ import orjson
 
 from predictor import __version__
 from predictor.errors import PredictorError, ResourceNotFound
+from predictor.http.coding import CodedProtocol
 from predictor.http.messages import HttpRequest, HttpResponse, json_response
 from predictor.ipc.messages import Envelope, Verb
 from predictor.protocols import inference, kserve
@@ -23,7 +24,7 @@ from predictor.serving.registry import Registry
 _VERBS = {"infer": Verb.PREDICT, "explain": Verb.EXPLAIN}
 
 
-class V2Protocol:
+class V2Protocol(CodedProtocol):
     """Answers `/v2`, `/v2/models...` and `/v2/repository...`."""
 
     label = "v2"

@@ -102,9 +102,6 @@ def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Enco
 
 def _cut(request: InferenceRequest) -> tuple[bytes, memoryview]:
     """Return the JSON part of a body and the bytes behind it; there always is a JSON part."""
-    encoding = next((value for name, value in request.headers if name.lower() == "content-encoding"), "")
-    if encoding.strip().lower() not in ("", "identity"):
-        raise InvalidInput(f"Content-Encoding is {encoding!r}: bodies must come uncompressed")
     text = next((value for name, value in request.headers if name.lower() == HEADER_LENGTH), None)
     if text is None:
         return request.body, memoryview(b"")

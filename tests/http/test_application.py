@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import uuid
@@ -11,6 +12,7 @@ import pytest
 
 from predictor.errors import HandlerFailed, InvalidInput, PayloadTooLarge, PredictorError
 from predictor.http.application import Application
+from predictor.http.coding import CodedProtocol
 from predictor.http.messages import HttpResponse, json_response
 from predictor.telemetry.logging import AccessLog
 
@@ -205,6 +207,44 @@ async def test_a_declared_length_past_the_limit_is_refused_before_anything_is_re
     }
     await app(scope, receive, send)
     assert sent[0]["status"] == 413
+
+
+class CodedEcho(Echo, CodedProtocol):
+    """As `Echo`, for bodies that may come coded."""
+
+
+@pytest.mark.parametrize(
+    ("echo", "compress_from", "seen", "answer"),
+    [
+        (Echo(), 1, "coded", "coded"),
+        (CodedEcho(), 0, "plain", "plain"),
+        (CodedEcho(), 1, "plain", "coded"),
+    ],
+)
+async def test_only_some_protocols_take_codings_and_only_some_servers_answer_in_them(
+    echo, compress_from, seen, answer
+):
+    made = Application(lambda method, path: echo, _fallback, 100, None, compress_from=compress_from)
+    texts = {"plain": b"x" * 90, "coded": gzip.compress(b"x" * 90)}
+    headers = [("content-encoding", "gzip"), ("accept-encoding", "gzip")]
+    response = await _call(made, body=[texts["coded"]], headers=headers)
+    assert echo.seen[0].body == texts[seen]
+    is_coded = seen == "plain" and answer == "coded"
+    assert response.headers.get("content-encoding") == ("gzip" if is_coded else None)
+    assert (gzip.decompress(response.body) if is_coded else response.body) == texts[seen]
+
+
+async def test_the_limit_is_that_of_the_inflated_body_too(log):
+    made = Application(lambda method, path: CodedEcho(), _fallback, 100, None)
+    body = gzip.compress(b"x" * 101)
+    response = await _call(made, body=[body], headers=[("content-encoding", "gzip")])
+    assert response.status == 413
+
+
+async def test_an_unknown_coding_is_refused_with_the_known_ones(log):
+    made = Application(lambda method, path: CodedEcho(), _fallback, 100, None)
+    response = await _call(made, body=[b"x"], headers=[("content-encoding", "br")])
+    assert (response.status, response.headers["accept-encoding"]) == (415, "gzip, deflate")
 
 
 async def test_errors_are_rendered_by_the_protocol(app, echo):

@@ -414,18 +414,10 @@ def test_the_answers_id_is_the_clients_or_the_one_it_finds_in_the_log():
     ]
 
 
-@pytest.mark.parametrize(
-    ("headers", "text"),
-    [
-        ([("Content-Encoding", "gzip")], "gzip"),
-        ([("content-encoding", "deflate")], "deflate"),
-        ([("Inference-Header-Content-Length", "0")], "from 1 to"),
-    ],
-)
-def test_what_nvidias_client_may_send_and_this_server_does_not_read(headers, text):
+def test_a_bare_tensor_that_nvidias_client_may_send_is_refused():
     service, _ = identity("float32", [1])
     request = rest({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]})
-    request.headers = [*request.headers, *headers]
+    request.headers = [*request.headers, ("Inference-Header-Content-Length", "0")]
     (result,) = run(service, request)
     assert result.error == "InvalidInput"
-    assert text in result.message
+    assert "from 1 to" in result.message

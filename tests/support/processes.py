@@ -41,6 +41,12 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the largest resident set size that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def wait_until(condition: Callable[[], object], seconds: float, what: str, every: float = 0.05) -> None:
     """Wait for `condition`; AssertionError with `what` after `seconds`."""
     deadline = time.monotonic() + seconds

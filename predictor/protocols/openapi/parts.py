@@ -157,6 +157,7 @@ _MEANINGS = {
     "405": "The set of models may not be changed through this server.",
     "409": "This name and version are taken.",
     "413": "The body is larger than the server accepts.",
+    "415": "The body has another Content-Encoding than gzip or deflate.",
     "500": "The model or the server failed.",
     "503": "The model cannot take the request now; Retry-After says when to come again.",
     "504": "The model took too long.",
@@ -179,14 +180,14 @@ def errors(schema: Json, *statuses: str) -> Json:
 
 def torchserve_inference(success: Json) -> Json:
     """Return the responses of a route of TorchServe's that runs a model."""
-    return {"200": success, **errors(TORCHSERVE_ERROR, "400", "404", "413", "500", "503", "507")}
+    return {"200": success, **errors(TORCHSERVE_ERROR, "400", "404", "413", "415", "500", "503", "507")}
 
 
 def kserve_inference(success: Json) -> Json:
     """Return the responses of a route of KServe's that runs a model."""
-    return {"200": success, **errors(KSERVE_ERROR, "400", "404", "413", "500", "503", "504", "507")}
+    return {"200": success, **errors(KSERVE_ERROR, "400", "404", "413", "415", "500", "503", "504", "507")}
 
 
 def named_inference(success: Json) -> Json:
     """Return the responses of `/predict`."""
-    return {"200": success, **errors(NAMED_ERROR, "400", "404", "413", "500", "503", "504", "507")}
+    return {"200": success, **errors(NAMED_ERROR, "400", "404", "413", "415", "500", "503", "504", "507")}
