@@ -14,4 +14,8 @@ case "${1:-}" in
     set -- torchserve --foreground "$@"
     ;;
 esac
+case "$1 ${2:-}" in
+  # SIGHUP asks a server to read its models again; it must not end one whose interpreter only starts.
+  "predictor serve" | "torchserve "*) trap '' HUP ;;
+esac
 exec "$@"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import typing
 from collections.abc import Sequence
@@ -135,8 +134,6 @@ def _metavar(annotation: Any) -> str:
 
 
 def _serve(arguments: argparse.Namespace, unknown: list[str]) -> int:
-    # The default ends the process; the server has its own answer once it has opened the model store.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     flags = {name: getattr(arguments, name) for name in Settings.model_fields}
     try:
         configuration = resolve(

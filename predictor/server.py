@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from kserve import ModelServer
@@ -198,10 +199,9 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             sys.stdout.write(self.settings.started_line + "\n")
             sys.stdout.flush()
 
-    def _snapshot(self, kind: str) -> None:
-        """Note what is served now."""
-        if self._snapshots is not None:
-            self._snapshots.write(self.registry, kind)
+    def _snapshot(self, kind: str) -> Future[None] | None:
+        """Note what is served now, in a thread; None where nobody wants that."""
+        return self._snapshots.write(self.registry, kind) if self._snapshots is not None else None
 
     def _register_models(self) -> None:
         """Bring KServe's repository in line with our registry."""
@@ -254,8 +254,10 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
         deadline = asyncio.get_running_loop().time() + self.settings.grace_period
         await asyncio.gather(*(_wait_closed(server, deadline) for server in self._http))
         await self._manager.close()
-        self._snapshot("shutdown")
+        last = self._snapshot("shutdown")
         await asyncio.gather(*(model.stop() for model in self.registry.models()))
+        if last is not None:
+            await asyncio.wrap_future(last)
         await self.metrics.stop()
         await self._grpc.stop(_LAST_ANSWERS)
         logger.info("stopped")

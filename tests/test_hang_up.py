@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 _DURING_IMPORTS = """
-import os, signal, sys, types
-from predictor import cli
+import importlib.abc, os, signal, sys, types
+class HangUp(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("predictor.cli", "predictor.torchserve.launcher", "pydantic", "predictor.serving"):
+            os.kill(os.getpid(), signal.SIGHUP)
 def serve(configuration, unknown):
     os.kill(os.getpid(), signal.SIGHUP)
     return 7
+sys.meta_path.insert(0, HangUp())
 sys.modules["predictor.server"] = types.SimpleNamespace(serve=serve)
-sys.exit(cli.main(["serve", "--model-store", sys.argv[1], "--port", "0"]))
+command, *sys.argv = sys.argv[1:]
+from predictor import __main__
+sys.exit(getattr(__main__, command)())
 """
 
 _DURING_OPEN = """
 import os, signal, sys
-from predictor import cli
+from predictor.__main__ import main
 from predictor.serving.reload import Reloader
 from predictor.serving.store import ModelStore
 opened = ModelStore.open
@@ -28,22 +37,54 @@ async def run(reloader):
     os.kill(os.getpid(), signal.SIGTERM)
 ModelStore.open = open_and_hang_up
 Reloader.run = run
-words = ["--model-store", sys.argv[1], "--models", "none", "--port", "0", "--grpc-port", "0"]
-sys.exit(cli.main(["serve", *words, "--drain-delay", "0"]))
+sys.argv[1:] = ["serve", *sys.argv[1:], "--models", "none", "--port", "0", "--grpc-port", "0"]
+sys.argv += ["--drain-delay", "0"]
+sys.exit(main())
 """
 
 
-def _run(script, folder):
+def _run(script, *words, **environ):
     return subprocess.run(
-        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | environ,
     )
 
 
 def test_before_the_server_is_there(tmp_path):
-    assert _run(_DURING_IMPORTS, tmp_path).returncode == 7
+    words = ["predictor", "serve", "--model-store", tmp_path, "--port", "0"]
+    assert _run(_DURING_IMPORTS, "main", *words).returncode == 7
+
+
+def test_before_torchserve_has_read_its_command_line(tmp_path):
+    words = ["torchserve", "--foreground", "--ncs", "--model-store", tmp_path]
+    # The file with the server's process lies where temporary files do.
+    assert _run(_DURING_IMPORTS, "torchserve", *words, TMPDIR=str(tmp_path)).returncode == 7
+
+
+def test_other_commands_end_as_any_program_does():
+    assert _run(_DURING_IMPORTS, "main", "predictor", "status").returncode == -signal.SIGHUP
 
 
 def test_while_the_store_is_opened_it_leads_to_a_reload(tmp_path):
-    result = _run(_DURING_OPEN, tmp_path)
+    result = _run(_DURING_OPEN, "--model-store", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "SIGHUP: reading the model store again" in result.stderr
+
+
+def test_the_image_ignores_it_before_its_interpreter_starts(tmp_path):
+    entrypoint = Path(__file__).parents[1] / "docker" / "entrypoint.sh"
+    for command in ("predictor", "torchserve"):
+        (tmp_path / command).write_text("#!/bin/sh\nkill -HUP $$\necho $0 $1\n")
+        (tmp_path / command).chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for words in ([], ["--port", "1"], ["serve"], ["torchserve", "--start"]):
+        result = subprocess.run(
+            ["sh", str(entrypoint), *words], env=environ, capture_output=True, check=False
+        )
+        assert result.returncode == 0, words
+    result = subprocess.run(["sh", str(entrypoint), "predictor", "top"], env=environ, check=False)
+    assert result.returncode == -signal.SIGHUP

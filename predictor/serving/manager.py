@@ -88,7 +88,7 @@ class ModelManager:
             unregister_timeout: seconds that accepted requests may take when their model goes.
         """
         self.registry = registry
-        self.changed: list[Callable[[], None]] = []
+        self.changed: list[Callable[[], object]] = []
         self.known: dict[Path, Fingerprint] = {}
         self._store = store
         self._sources = sources

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
+from predictor import durable
 from predictor.archives.archive import ARCHIVE_SUFFIXES, is_model_folder
 from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
 
@@ -240,4 +241,4 @@ def _exists(path: Path) -> bool:
 def _put(partial: Path, target: Path) -> None:
     """Give a complete download its name; others may read it, as they may any file of the store."""
     partial.chmod(0o644)
-    partial.replace(target)
+    durable.put(partial, target)

@@ -14,9 +14,11 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predictor import durable
 from predictor.torchserve.properties import read_properties
 
 if TYPE_CHECKING:  # the command only looks for a snapshot, and must start quickly
@@ -46,7 +48,7 @@ def last_snapshot(folder: Path) -> Path | None:
 
 
 class SnapshotWriter:
-    """Writes what is served into a folder, whenever it is told to."""
+    """Writes what is served into a folder, whenever it is told to, in a thread that waits for the disk."""
 
     def __init__(self, folder: Path, source: Path | None, store: Path) -> None:
         """Write into `folder`, which is made when it is missing.
@@ -63,16 +65,19 @@ class SnapshotWriter:
         self._store = store
         self._base = {found.key: found.value for found in read_properties(source).values()} if source else {}
         self._gave_up = False
+        # One, so that snapshots appear in the order of the changes.
+        self._thread = ThreadPoolExecutor(1, "snapshots")
 
-    def write(self, registry: Registry, kind: str) -> None:
-        """Write a snapshot of `registry`; a folder that cannot be written to is reported once.
+    def write(self, registry: Registry, kind: str) -> Future[None]:
+        """Write a snapshot of `registry` as it is now; a folder that cannot be written to is reported once.
 
         Args:
             registry: the models that are served.
             kind: `startup`, `snapshot` or `shutdown`, a part of the file's name.
+
+        Returns:
+            What is done once the snapshot is on the disk, or the failure reported.
         """
-        if self._gave_up:
-            return
         now = dt.datetime.now(tz=dt.timezone.utc)
         name = f"{now:%Y%m%d%H%M%S}{now.microsecond // 1000:03}-{kind}{SUFFIX}"
         values = {
@@ -80,9 +85,14 @@ class SnapshotWriter:
             "model_store": str(self._store.resolve()),
             "model_snapshot": json.dumps(_describe(registry, name), separators=(",", ":")),
         }
+        return self._thread.submit(self._put, name, render_properties(values))
+
+    def _put(self, name: str, text: str) -> None:
+        if self._gave_up:
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _put(self._folder, name, render_properties(values))
+            _put(self._folder, name, text)
             self._prune()
         except OSError as error:
             self._gave_up = True
@@ -144,7 +154,7 @@ def _put(folder: Path, name: str, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text)
-        Path(partial).replace(folder / name)
+        durable.put(Path(partial), folder / name)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise

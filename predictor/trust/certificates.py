@@ -17,12 +17,32 @@ from predictor.trust.watch import WatchedFiles
 logger = logging.getLogger(__name__)
 
 
+class _Changing(ssl.SSLContext):
+    """A context that leaves every connection to another one, sessions and tickets included.
+
+    Choosing a context in `sni_callback` would not do: OpenSSL resumes sessions of the first one.
+    """
+
+    current: ssl.SSLContext
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin a connection as it is now; both of asyncio's loops call this for each."""
+        return self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
 class Certificates:
     """The identity that new connections see.
 
     Attributes:
         identity: the current one; gRPC asks for it with every handshake.
-        context: for asyncio's servers, the same for the whole run; it hands each handshake on to a
+        context: for asyncio's servers, the same for the whole run; it hands each connection on to a
             context made for the current identity.
     """
 
@@ -34,8 +54,8 @@ class Certificates:
         """
         self._files = files
         self.identity = load_identity(files)
-        self.context = self._current = make_context(self.identity)
-        self.context.sni_callback = self._choose
+        self.context = _Changing(ssl.PROTOCOL_TLS_SERVER)
+        self.context.current = make_context(self.identity)
         self._tell()
 
     def watched(self) -> WatchedFiles:
@@ -49,14 +69,11 @@ class Certificates:
             TrustError: they cannot be used; the old identity stays.
         """
         identity = load_identity(self._files)
-        # A fresh context: loading into the old one would keep a certificate of another key type there.
-        self._current = make_context(identity)
+        # A fresh context: the old one would keep a certificate of another key type, and the sessions of
+        # clients whose authority is no longer trusted.
+        self.context.current = make_context(identity)
         self.identity = identity
         self._tell()
-
-    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        """Let a handshake use the current identity; OpenSSL calls this for every ClientHello."""
-        connection.context = self._current
 
     def _tell(self) -> None:
         identity = self.identity

@@ -48,7 +48,7 @@ def test_what_was_in_force_is_what_the_next_start_reads(tmp_path, store):
     registry.add(_model("a", "1.0", "one.mar", min_workers=0, max_workers=0))
     registry.add(_model("a", "2.0", "two.mar", min_workers=2, max_workers=5, batch_size=4), default=True)
     registry.add(_model("a/b c", "1", "one.mar", max_batch_delay=0.02, response_timeout=9))
-    SnapshotWriter(tmp_path / "logs", source, store).write(registry, "snapshot")
+    SnapshotWriter(tmp_path / "logs", source, store).write(registry, "snapshot").result()
     file = _only(tmp_path / "logs")
     assert last_snapshot(tmp_path / "logs") == file
     assert "$$SECRET$$" in file.read_text()
@@ -85,7 +85,7 @@ def test_the_newest_one_counts_and_old_ones_go(tmp_path, store):
     for file in old:
         file.write_text("")
     (tmp_path / "logs" / "mine.cfg").write_text("")
-    writer.write(Registry(), "shutdown")
+    writer.write(Registry(), "shutdown").result()
     left = sorted(entry.name for entry in (tmp_path / "logs").iterdir())
     assert len(left) == 51
     assert "mine.cfg" in left
@@ -96,8 +96,8 @@ def test_the_newest_one_counts_and_old_ones_go(tmp_path, store):
 def test_a_folder_that_cannot_be_written_to_is_reported_once(tmp_path, store, caplog):
     (tmp_path / "file").write_text("")
     writer = SnapshotWriter(tmp_path / "file" / "logs", None, store)
-    writer.write(Registry(), "startup")
-    writer.write(Registry(), "snapshot")
+    writer.write(Registry(), "startup").result()
+    writer.write(Registry(), "snapshot").result()
     assert [record.message.split(":")[0] for record in caplog.records] == ["no snapshots are written"]
 
 

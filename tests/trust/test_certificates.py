@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import stat
 import tempfile
@@ -98,7 +99,7 @@ def test_a_new_certificate_counts_for_new_connections_and_open_ones_stay(tmp_pat
 
 
 def test_nothing_older_than_tls_1_2(tmp_path, authority):
-    context = Certificates(_files(tmp_path, authority.issue("server"))).context
+    context = make_context(load_identity(_files(tmp_path, authority.issue("server"))))
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
@@ -128,6 +129,39 @@ def test_only_clients_of_the_authority_are_let_in_also_after_it_was_replaced(tmp
             return before, after
 
     assert _run(main()) == ([True, False, False], [False, True, False])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_outlives_the_authority_that_let_its_client_in(tmp_path, authority, version):
+    ca = authority.write(tmp_path / "ca.crt")
+    pair = authority.issue("client").write(tmp_path, "client")
+    certificates = Certificates(_files(tmp_path, authority.issue("server"), ca))
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(*pair)
+
+    def talk(port, session=None):
+        """Return the session, and whether it was an old one; a ticket comes with the first answer."""
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as client,
+        ):
+            client.sendall(b"hello")
+            if not client.recv(5):
+                raise ConnectionResetError
+            return client.session, client.session_reused
+
+    async def main():
+        async with _Served(certificates.context) as served:
+            session, _ = await asyncio.to_thread(talk, served.port)
+            _, reused = await asyncio.to_thread(talk, served.port, session)
+            Authority("others").write(tmp_path / "ca.crt")
+            certificates.reload()
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asyncio.to_thread(talk, served.port, session)
+            return reused
+
+    assert _run(main())
 
 
 def test_a_keystore_has_the_same_identity_as_pem_files(tmp_path, authority):
