@@ -278,7 +278,7 @@ class ModelManager:
         if opened is None:
             self.registry.add(model)
         self._note(source.path)
-        if source.downloaded:
+        if source.written:
             self._downloads[model] = source
         return model
 

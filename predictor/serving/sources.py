@@ -23,6 +23,7 @@ import httpx
 from predictor import durable
 from predictor.archives.archive import ARCHIVE_SUFFIXES, is_model_folder
 from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
+from predictor.serving.fingerprint import Fingerprint, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +45,22 @@ class Source:
     Attributes:
         path: where it is.
         url: what the client called it.
-        downloaded: it was fetched for this model, and goes with it.
+        written: what a download left there, which goes with its model; empty for what was there before.
     """
 
     path: Path
     url: str
-    downloaded: bool = False
+    written: Fingerprint = ()
 
     def discard(self) -> None:
-        """Remove what was downloaded."""
-        if self.downloaded:
+        """Remove what was downloaded; what somebody has put in its place since then is not ours."""
+        if not self.written:
+            return
+        found = fingerprint(self.path)
+        if found == self.written:
             self.path.unlink(missing_ok=True)
+        elif found:
+            logger.info("%s stays: it is not what was downloaded from %s", self.path, self.url)
 
 
 class Sources:
@@ -144,14 +150,14 @@ class Sources:
             target = await asyncio.to_thread(self._folder) / name
             if target.exists():
                 raise ModelFileExists(name)
-            await asyncio.wait_for(self._fetch(url, target, kms), _WHOLE_SECONDS)
+            written = await asyncio.wait_for(self._fetch(url, target, kms), _WHOLE_SECONDS)
         except asyncio.TimeoutError as error:
             raise DownloadFailed(url, f"it took longer than {_WHOLE_SECONDS:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise DownloadFailed(url, f"{type(error).__name__}: {error}") from error
         finally:
             self._fetching.discard(name)
-        return Source(target, url, downloaded=True)
+        return Source(target, url, written)
 
     def _folder(self) -> Path:
         """Return the folder for downloads."""
@@ -161,19 +167,20 @@ class Sources:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    async def _fetch(self, url: str, target: Path, kms: bool) -> None:
+    async def _fetch(self, url: str, target: Path, kms: bool) -> Fingerprint:
         """Download `url` to `target`, which appears whole or not at all."""
         descriptor, partial = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client:
                     await self._follow(client, url, file.write, _HEADERS | (_KMS_HEADER if kms else {}))
-            await asyncio.to_thread(_put, Path(partial), target)
+            written = await asyncio.to_thread(_put, Path(partial), target)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)  # noqa: PTH108 - also while being cancelled, where no thread can be waited for
             raise
         logger.info("downloaded %s", target.name)
+        return written
 
     async def _follow(
         self, client: httpx.AsyncClient, url: str, write: Callable[[bytes], object], headers: dict[str, str]
@@ -238,7 +245,14 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _put(partial: Path, target: Path) -> None:
-    """Give a complete download its name; others may read it, as they may any file of the store."""
+def _put(partial: Path, target: Path) -> Fingerprint:
+    """Give a complete download its name; others may read it, as they may any file of the store.
+
+    Raises:
+        ModelFileExists: somebody has put a file of this name there while it was fetched.
+    """
     partial.chmod(0o644)
+    if target.exists():
+        raise ModelFileExists(target.name)
     durable.put(partial, target)
+    return fingerprint(target)

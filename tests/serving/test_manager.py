@@ -408,7 +408,7 @@ async def test_a_download_that_another_model_was_made_from_stays_as_long_as_that
     monkeypatch.setattr(Source, "discard", lambda source: discarded.append(source.path))
 
     async def find(url, *, kms=False):
-        return Source(folder, url, downloaded=url.startswith("http"))
+        return Source(folder, url, (("m", 1, 1),) if url.startswith("http") else ())
 
     monkeypatch.setattr(manager._sources, "find", find)
     await manager.register(_wish("http://models.test/m", workers=0))

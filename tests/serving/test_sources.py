@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 from typing import Any
 
 import httpx
@@ -58,6 +59,33 @@ async def test_a_download_lies_in_the_store_until_it_is_discarded(make, answers,
     assert answers["seen"][0].headers["x-amz-server-side-encryption"] == "aws:kms"
     source.discard()
     assert _left(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"ARCHIVE", b"another archive"])
+async def test_what_an_operator_put_in_its_place_stays(make, answers, tmp_path, content):
+    answers["/ok/m.mar"] = httpx.Response(200, content=b"archive")
+    source = await make().find(f"{HOST}/ok/m.mar")
+    (tmp_path / "new.mar").write_bytes(content)
+    os.utime(tmp_path / "new.mar", (1, 1))
+    (tmp_path / "new.mar").replace(source.path)
+    source.discard()
+    assert source.path.read_bytes() == content
+    source.path.unlink()
+    source.discard()
+
+
+async def test_a_file_that_comes_while_it_is_fetched_is_not_overwritten(make, answers, tmp_path):
+    class _Slow(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            yield b"arch"
+            (tmp_path / "store" / "m.mar").write_bytes(b"the operator's")
+            yield b"ive"
+
+    answers["/ok/m.mar"] = httpx.Response(200, stream=_Slow())
+    with pytest.raises(ModelFileExists):
+        await make().find(f"{HOST}/ok/m.mar")
+    assert _left(tmp_path) == ["store/m.mar"]
+    assert (tmp_path / "store" / "m.mar").read_bytes() == b"the operator's"
 
 
 async def test_a_store_that_cannot_be_written_to_gets_nothing(make, answers, tmp_path, monkeypatch):
