@@ -41,6 +41,8 @@ class Adopted:
         sentence: the example, where it is a text whose words are switched off.
         spoken: its words.
         gives_probabilities: the outputs are probabilities already.
+        has_state: the function is half of what the handler does for a batch, and may depend on what the other
+            half has left behind: no other batch may come between its calls.
     """
 
     model: Any
@@ -50,6 +52,7 @@ class Adopted:
     sentence: str | None = None
     spoken: Sequence[Word] = ()
     gives_probabilities: bool = False
+    has_state: bool = False
 
     def embedding(self, model: Any) -> None:
         """Know nothing of embeddings."""

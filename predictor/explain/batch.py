@@ -14,6 +14,7 @@ from predictor.explain.attribution import attribute
 from predictor.explain.budget import Budget, Limits
 from predictor.explain.examples import Attributed, Examples, Subject, as_probabilities, evaluate, pick
 from predictor.explain.explanation import Explanation
+from predictor.explain.giving_way import given_away
 from predictor.explain.memory import keep_freed_memory
 from predictor.explain.model import ExplainedModel, check_players
 from predictor.explain.parts import describe_inputs
@@ -65,7 +66,7 @@ class ExplainedBatch:
         self._limits = limits
         self._request = asked[0].request
         self._budget = Budget(limits, len(asked), started)
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - given_away()
         self._arguments: Sequence[torch.Tensor | None] = handler.collate([item.tensors for item in asked])
 
     def explain(self) -> list[list[Explanation] | PredictorError]:
@@ -170,7 +171,7 @@ class ExplainedBatch:
             shown[1] = found.baseline_scores
         totals, sizes = found.totals()
         values = [value.detach().float().cpu().numpy() for value in found.values]
-        elapsed = round((time.perf_counter() - self._started) * 1000, 2)
+        elapsed = round((time.perf_counter() - self._started - given_away()) * 1000, 2)
         results = []
         for position, row in enumerate(rows):
             asked = self._asked[row]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from predictor.errors import HandlerStatus, PayloadTooLarge
+from predictor.explain.giving_way import give_way, given_away
 
 # Numbers in one pass: 4 pictures of 3 x 224 x 224, 800 of 28 x 28. More per pass of a ResNet was slower
 # on a CPU, because activations fall out of its caches; a GPU wants many more.
@@ -84,14 +85,17 @@ class Budget:
     def spend(self, owners: torch.Tensor, backward: int = 0) -> None:
         """Note that a row of each of the examples `owners` goes forward, and `backward` times back.
 
+        Called before each pass; whoever waits for this process may go first.
+
         Raises:
             HandlerStatus: 504, the time is over.
         """
         counts = np.bincount(owners.numpy(), minlength=len(self.forward))
         self.forward += counts
         self.backward += counts * backward
+        give_way()
         limit = self._limits.seconds
-        if limit and time.monotonic() - self._started > limit:
+        if limit and time.monotonic() - self._started - given_away() > limit:
             raise HandlerStatus(
                 f"The explanation was stopped after {limit:g} s; ask for fewer steps or samples, or raise "
                 "the model's explain.timeout",

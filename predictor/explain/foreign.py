@@ -8,6 +8,7 @@ Two ways, the first that works:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from predictor.errors import InvalidInput, PredictorError
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.answers import AnswerReader
 from predictor.explain.explainer import Explainer
+from predictor.explain.giving_way import keeping_turn
 from predictor.explain.layers import convolutions
 from predictor.explain.methods import METHODS, Method, Need
 from predictor.explain.shadow import ModelKind, kind_of, unwrap
@@ -88,7 +90,8 @@ class ForeignExplainer:
             explainer = self._explainer(adopted) if adopted else None
             if explainer is None:
                 explainer = self._fresh(self._by_answers(wish.row), _CAREFUL)
-            (answer,) = explainer.explain([row], [accept])
+            with keeping_turn() if adopted and adopted.has_state else contextlib.nullcontext():
+                (answer,) = explainer.explain([row], [accept])
         return answer
 
     def describe(self) -> dict[str, Any]:
@@ -133,7 +136,8 @@ class ForeignExplainer:
         if not isinstance(prepared, torch.Tensor) or prepared.dim() < 2 or len(prepared) != 1:
             return None
         prepared = prepared.detach().clone()
-        model = self._model if kind_of(self._model) is not ModelKind.CALLABLE else self._inferring
+        calls_handler = kind_of(self._model) is ModelKind.CALLABLE
+        model = self._inferring if calls_handler else self._model
         count = _outputs(model, prepared)
         if not count:
             return None
@@ -143,7 +147,7 @@ class ForeignExplainer:
         spec = TensorSpec("input", dtype, tuple(tensor.shape), kind)
         labels = _labels(getattr(self._instance, "mapping", None), count)
         signature = AdoptedSignature((spec,), labels)
-        return Adopted(model, signature, prepared.device, {"input": tensor})
+        return Adopted(model, signature, prepared.device, {"input": tensor}, has_state=calls_handler)
 
     def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
         """Call the handler's `inference`, which knows how to call a model that is no module."""

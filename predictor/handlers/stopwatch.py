@@ -39,6 +39,10 @@ class Stopwatch:
         self._seconds[self._stage] += now - self._since
         self._stage, self._since = stage, now
 
+    def skip(self, seconds: float) -> None:
+        """Take back what was measured last: it was spent on another batch."""
+        self._since += seconds
+
     def read(self) -> tuple[float, float, float]:
         """Return the seconds of decoding, inference and encoding until now."""
         self.enter(self._stage)

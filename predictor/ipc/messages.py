@@ -3,7 +3,8 @@
 A worker's life on the wire:
 
     front end -> Load            worker -> Loaded | LoadFailed
-    front end -> Batch ...       worker -> (Chunk | Progress)* Results, in the order of the batches
+    front end -> Batch ...       worker -> (Chunk | Progress)* Results, in the order of the batches;
+                                 those of a batch that gives way (GivesWay) after those sent behind it
     front end -> Cancel          (requests of a batch that has not started are skipped)
     front end -> Stop            worker finishes what it has been sent, then exits 0
 
@@ -263,5 +264,11 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
     batch_id: int
 
 
+class GivesWay(msgspec.Struct, tag=True, array_like=True):
+    """A batch of explanations has begun that lets predictions sent behind it go first, between its passes."""
+
+    batch_id: int
+
+
 ToWorker = Load | Batch | Cancel | Stop
-FromWorker = Loaded | LoadFailed | Chunk | Progress | Results
+FromWorker = Loaded | LoadFailed | Chunk | Progress | GivesWay | Results

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from predictor.errors import (
@@ -93,6 +95,25 @@ class Service:
         self.parts.sent.clear()
         self._run(requests, range(len(requests)), results, send_part, progress)
         return [result if result is not None else failure(HandlerFailed("no answer")) for result in results]
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep all that belongs to the batch that runs, while others are run between two of its passes."""
+        context = self.context
+        parts, stopwatch = self.parts, self.stopwatch
+        ids, processors = context.request_ids, context.request_processor
+        self.parts = context.cl_socket = PartSender()
+        self.stopwatch = context.stopwatch = Stopwatch()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.parts = context.cl_socket = parts
+            self.stopwatch = context.stopwatch = stopwatch
+            context.request_ids, context.request_processor = ids, processors
+            if context.metrics is not None and ids is not None:
+                context.metrics.set_request_ids(ids)
+            stopwatch.skip(time.monotonic() - started)
 
     def decode(self, request: InferenceRequest) -> Decoded:
         """Turn the body of one request into rows.

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from predictor.explain.giving_way import LetOthers, as_before_explaining, giving_way
 from predictor.handlers.context import Context
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError
@@ -33,6 +34,7 @@ from predictor.ipc.messages import (
     Cancel,
     Chunk,
     FromWorker,
+    GivesWay,
     InferenceResult,
     Load,
     Loaded,
@@ -41,6 +43,7 @@ from predictor.ipc.messages import (
     Results,
     Timing,
     ToWorker,
+    Verb,
 )
 from predictor.runtime.continuous import ContinuousBatcher
 from predictor.runtime.device import choose_device, describe_device
@@ -52,6 +55,8 @@ from predictor.telemetry.logging import configure_worker_logging
 logger = logging.getLogger(__name__)
 
 _READ_SIZE = 1 << 20
+# Of the time of a worker while both wait: explanations get a fifth, as the front end has it, too.
+PREDICTIONS_PER_EXPLANATION = 4.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -173,11 +178,33 @@ class Worker:
                 self._channel.send(Progress(batch.id))
 
             requests = [batch.requests[position] for position in wanted]
-            answers = self._service.run(requests, send_part, progress)
+            explains = requests[0].verb is Verb.EXPLAIN
+            with giving_way(self._others_first(batch.id) if explains else None):
+                answers = self._service.run(requests, send_part, progress)
             for position, answer in zip(wanted, answers, strict=True):
                 results[position] = answer
         timing = Timing(started, *self._service.stopwatch.read()) if wanted else None
         self._channel.send(Results(batch.id, results, timing, reported(self._service.context.metrics)))
+
+    def _others_first(self, batch_id: int) -> LetOthers:
+        """Return what answers predictions between the passes of the explanations of a batch."""
+        told = False
+
+        def let_others(seconds: float) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                self._channel.send(GivesWay(batch_id))
+            until = time.monotonic() + seconds * PREDICTIONS_PER_EXPLANATION
+            self._take(self._channel.receive(wait=False))
+            while self._batches:
+                with self._service.aside(), as_before_explaining():
+                    self._answer(self._batches.popleft())
+                if time.monotonic() > until:
+                    return
+                self._take(self._channel.receive(wait=False))
+
+        return let_others
 
 
 def load_service(load: Load) -> tuple[Service, str]:

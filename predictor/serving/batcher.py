@@ -24,7 +24,7 @@ from predictor.serving.policy import ServingPolicy
 from predictor.serving.queue import JobQueue, Queue
 from predictor.serving.sequences import SequenceQueue
 from predictor.serving.turns import Turns
-from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.serving.worker import SentBatch, WorkerProcess, waiting_batches
 
 # How much one answer moves the average time that Retry-After is derived from.
 _SMOOTHING = 0.1
@@ -120,17 +120,23 @@ class Batcher:
                 job.finish(result)
         self._dispatch()
 
-    def rescue(self, worker: WorkerProcess, batches: list[SentBatch], reason: str) -> None:
+    def rescue(
+        self, worker: WorkerProcess, batches: list[SentBatch], reason: str, between: bool = False
+    ) -> None:
         """Queue again what a dead worker left undone, or answer it with an error.
 
         Args:
             worker: the one that died.
             batches: what it held, oldest first.
             reason: what the log says of its end.
+            between: they were to run between the passes of an explanation, which may be what took too long.
         """
         for position, batch in reversed(list(enumerate(batches))):
             was_running = position == 0 or self._policy.continuous
-            again = [job for job in batch.jobs if self._may_go_on(job, worker, was_running, reason)]
+            timed_out = was_running and worker.timed_out and not between
+            again = [
+                job for job in batch.jobs if self._may_go_on(job, worker, was_running, timed_out, reason)
+            ]
             self._queue.push_front(again)
         self._queue.worker_lost(worker.number)
         self.dispatch_soon()
@@ -150,14 +156,16 @@ class Batcher:
                 return "every worker is busy, and useJobTicket lets nobody wait"
         return self._queue.refusal(job)
 
-    def _may_go_on(self, job: Job, worker: WorkerProcess, was_running: bool, reason: str) -> bool:
+    def _may_go_on(
+        self, job: Job, worker: WorkerProcess, was_running: bool, timed_out: bool, reason: str
+    ) -> bool:
         """Return whether a job of a dead worker is queued again; if not, it has been answered."""
         if job.state is not JobState.SENT:
             self._queue.done(job)
             return False
         job.deaths += was_running
         error: PredictorError | None = None
-        if was_running and worker.timed_out:
+        if timed_out:
             limit = self._policy.response_timeout
             error = ResponseTimeout(f"model '{self._name}' did not answer within {limit:g} s")
         elif self._is_late(job):
@@ -188,8 +196,10 @@ class Batcher:
 
     def _is_ahead(self, job: Job) -> bool:
         """Return whether a job was sent but cannot have started, because another batch runs before it."""
-        ahead = (batch for worker in self._workers for batch in list(worker.inflight)[1:])
-        return not self._policy.continuous and any(job in batch.jobs for batch in ahead)
+        if self._policy.continuous:
+            return False
+        ahead = (batch for worker in self._workers for batch in waiting_batches(worker))
+        return any(job in batch.jobs for batch in ahead)
 
     def _lateness(self) -> DeadlineExceeded:
         limit = self._policy.client_timeout
@@ -210,20 +220,24 @@ class Batcher:
             self._delay_timer.cancel()
             self._delay_timer = None
         for held in range(self._capacity):
-            for worker in self._workers:
-                if not worker.alive or len(worker.inflight) != held:
+            for worker in self._turns.ordered(self._workers):
+                if not worker.alive or self._turns.held(worker) != held:
                     continue
-                if self._turns.allows(worker) and not self._offer(worker):
+                if self._turns.allows(worker) and not self._offer(worker, held):
                     return
 
-    def _offer(self, worker: WorkerProcess) -> bool:
-        """Give a worker the next batch if it may leave now; returns whether anything still waits."""
+    def _offer(self, worker: WorkerProcess, held: int) -> bool:
+        """Give a worker the next batch if it may leave now; returns whether anything still waits.
+
+        Args:
+            held: how many it already has to do first.
+        """
         size = 1 if self._policy.continuous else self._policy.batch_size
         delay = 0.0 if self._policy.continuous else self._policy.max_batch_delay
         ready_at = self._queue.ready_at(size, delay, worker.number)
         if ready_at is None:
             self._filling_since = 0.0
-        if ready_at is None or (worker.inflight and self._queue.next_size(size, worker.number) < size):
+        if ready_at is None or (held and self._queue.next_size(size, worker.number) < size):
             return len(self._queue) > 0
         loop = asyncio.get_running_loop()
         if ready_at > loop.time():

@@ -121,7 +121,7 @@ class Lanes:
         if self._meter is not None:
             self._meter.answered(batch, message)
         if self._sharing is not None:
-            self._sharing.done(batch)
+            self._sharing.done(batch, message.timing)
         self._lane(batch.jobs[0].request).answered(batch, message)
 
     def rescue(self, worker: WorkerProcess, batches: list[SentBatch], reason: str) -> None:
@@ -129,9 +129,10 @@ class Lanes:
         if self._sharing is not None:
             for batch in batches:
                 self._sharing.done(batch)
+        gave_way = any(batch.gives_way for batch in batches)
         for lane in self.all:
             mine = [batch for batch in batches if self._lane(batch.jobs[0].request) is lane]
-            lane.rescue(worker, mine, reason)
+            lane.rescue(worker, mine, reason, between=gave_way and lane is not self.explanations)
 
     def fail_waiting(self, error: PredictorError) -> None:
         """Answer everything in the queues with `error`."""

@@ -53,7 +53,7 @@ class PoolOwner(Protocol):
     """Who is told what becomes of the workers."""
 
     def worker_ready(self) -> None:
-        """A worker has loaded the model."""
+        """A worker can be used: it has loaded the model, or the explanation that it runs gives way."""
 
     def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
         """A worker has answered a batch."""
@@ -219,6 +219,10 @@ class WorkerPool:
         """Pass an answer on; the worker has shown that it lives."""
         self._end_row_of_deaths(worker)
         self._owner.worker_answered(worker, batch, message)
+
+    def worker_gives_way(self, worker: WorkerProcess) -> None:
+        """Let predictions be sent to a worker that explains."""
+        self._owner.worker_ready()
 
     def worker_lost(self, worker: WorkerProcess) -> None:
         """Say what the dead worker left undone, and start another."""

@@ -2,8 +2,9 @@
 
 An explanation costs as much as two to a thousand predictions, so:
 
-* a worker takes one explanation at a time, only when it holds nothing else, and nothing is sent behind
-  it: a prediction waits for one explanation at most, and only where no other worker is free;
+* a worker takes one explanation at a time, and only when it holds nothing else;
+* predictions are sent behind it once it says that it gives way: they wait for one pass of it at most. A
+  handler that explains for itself does not give way: they wait for its end;
 * of several workers one is never given an explanation;
 * where both wait, predictions go first, but explanations get a fifth of the time: they do not starve.
 """
@@ -14,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from predictor.ipc.messages import Verb
+from predictor.ipc.messages import Timing, Verb
 from predictor.serving.worker import SentBatch, WorkerProcess
 
 # Of the workers' time that explanations get while predictions wait.
@@ -27,6 +28,14 @@ class Turns:
     def allows(self, worker: WorkerProcess) -> bool:
         """Return whether `worker` may be given a batch of this lane."""
         return True
+
+    def held(self, worker: WorkerProcess) -> int:
+        """Return how many batches `worker` holds that run before one that it is given now."""
+        return len(worker.inflight)
+
+    def ordered(self, workers: Sequence[WorkerProcess]) -> Sequence[WorkerProcess]:
+        """Return `workers`, those first that are to be used first."""
+        return workers
 
     def taken(self) -> None:
         """Note that a batch of this lane has been sent."""
@@ -63,12 +72,18 @@ class Sharing:
         self._not_before = 0.0
         self._predicted_since = False
 
-    def done(self, batch: SentBatch) -> None:
-        """Note that a worker is through with a batch, or has died of it; the other lane may have its turn."""
+    def done(self, batch: SentBatch, timing: Timing | None = None) -> None:
+        """Note that a worker is through with a batch, or has died of it; the other lane may have its turn.
+
+        Args:
+            timing: what the batch took, without what it gave way to; None if nobody has told.
+        """
         self._predicted_since = not is_explanation(batch)
         if is_explanation(batch):
             now = asyncio.get_running_loop().time()
-            self._not_before = now + (now - batch.sent_at) * (1 - _SHARE) / _SHARE
+            elapsed = now - batch.sent_at
+            spent = timing.decode + timing.inference + timing.encode if timing else elapsed
+            self._not_before = now + spent / _SHARE - elapsed
         self.wake()
 
     def wake(self) -> None:
@@ -82,6 +97,10 @@ class Sharing:
         if not self.explanations.waiting or not self._predicted_since or not self.has_room():
             return False
         return asyncio.get_running_loop().time() >= self._not_before
+
+    def others_predict(self, worker: WorkerProcess) -> bool:
+        """Return whether predictions have another worker than `worker`."""
+        return any(other.alive and not is_explaining(other) for other in self._workers if other is not worker)
 
     def has_room(self) -> bool:
         """Return whether one more worker may explain."""
@@ -97,8 +116,22 @@ class PredictionTurns(Turns):
         self._sharing = sharing
 
     def allows(self, worker: WorkerProcess) -> bool:
-        """Return whether `worker` may be given predictions: not behind an explanation, nor before one due."""
-        return not is_explaining(worker) and not self._sharing.explanations_due()
+        """Return whether `worker` may be given predictions: not before an explanation that is due."""
+        if is_explaining(worker):
+            return worker.inflight[0].gives_way
+        return not self._sharing.explanations_due()
+
+    def held(self, worker: WorkerProcess) -> int:
+        """Count predictions alone, as an explanation gives way to them; not that of one among others.
+
+        There it counts, so that only full batches go to it: with passes of its own it is the slower one.
+        """
+        gives_way = is_explaining(worker) and not self._sharing.others_predict(worker)
+        return len(worker.inflight) - gives_way
+
+    def ordered(self, workers: Sequence[WorkerProcess]) -> Sequence[WorkerProcess]:
+        """Put workers that explain last: it takes them a pass to listen."""
+        return sorted(workers, key=is_explaining)
 
     def taken(self) -> None:
         """Do nothing: the lane of explanations looks again when the batch is answered."""

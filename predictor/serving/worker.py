@@ -25,6 +25,7 @@ from predictor.ipc.messages import (
     Cancel,
     Chunk,
     FromWorker,
+    GivesWay,
     InferenceRequest,
     Load,
     Loaded,
@@ -73,9 +74,10 @@ class SentBatch:
             time counts in milliseconds.
         filling_since: since when, by that clock, a free worker had waited for more of them; 0 if none had.
         shared: how many of their bodies lie in the worker's arena.
+        gives_way: they are explanations, between whose passes the worker answers what is sent behind them.
     """
 
-    __slots__ = ("filling_since", "id", "jobs", "sent_at", "shared", "taken_at", "timeout")
+    __slots__ = ("filling_since", "gives_way", "id", "jobs", "sent_at", "shared", "taken_at", "timeout")
 
     def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
         """Remember that `jobs` travel as batch `batch_id`."""
@@ -86,6 +88,7 @@ class SentBatch:
         self.taken_at = time.monotonic()
         self.filling_since = 0.0
         self.shared = 0
+        self.gives_way = False
 
 
 class WorkerOwner(Protocol):
@@ -95,7 +98,10 @@ class WorkerOwner(Protocol):
         """The model is loaded; batches may be sent."""
 
     def worker_answered(self, worker: WorkerProcess, batch: SentBatch, message: Results) -> None:
-        """The oldest batch is done."""
+        """A batch is done: the oldest, or one behind it to which it gave way."""
+
+    def worker_gives_way(self, worker: WorkerProcess) -> None:
+        """Predictions may be sent behind the explanation that it runs."""
 
     def worker_lost(self, worker: WorkerProcess) -> None:
         """The process has ended, or its channel has; `worker.inflight` holds what it left undone."""
@@ -110,7 +116,8 @@ class WorkerProcess(asyncio.Protocol):
     Attributes:
         number: identifies the worker within its model version, and in the log.
         state: see `WorkerState`.
-        inflight: batches sent and not answered, oldest first; the worker runs the first one.
+        inflight: batches sent and not answered, oldest first; the worker runs the first one, or the second
+            while the first gives way.
         load_error: why loading failed, None unless it did.
         timed_out: it was killed because it exceeded a time limit.
         started_at: loop time of its start, 0 before.
@@ -299,6 +306,9 @@ class WorkerProcess(asyncio.Protocol):
             self._restart_timer()
         elif isinstance(message, Progress):
             self._restart_timer()
+        elif isinstance(message, GivesWay):
+            self._sent(message.batch_id).gives_way = True
+            self.owner.worker_gives_way(self)
         elif isinstance(message, Loaded):
             self._stop_timer()
             self.loaded = message
@@ -335,7 +345,7 @@ class WorkerProcess(asyncio.Protocol):
         return msgspec.structs.replace(request, body=b"", shared=(offset, len(request.body)))
 
     def _sent(self, batch_id: int) -> SentBatch:
-        """Return the batch in flight with this id: the first, unless the model batches continuously."""
+        """Return the batch in flight with this id: the first, unless it gives way or batches run together."""
         for batch in self.inflight:
             if batch.id == batch_id:
                 return batch
@@ -400,6 +410,12 @@ class WorkerProcess(asyncio.Protocol):
         self._close_arena()
         self._exited.set()
         self.owner.worker_lost(self)
+
+
+def waiting_batches(worker: WorkerProcess) -> list[SentBatch]:
+    """Return the batches that a worker holds and cannot have begun with, because others run before them."""
+    batches = list(worker.inflight)
+    return batches[2 if batches and batches[0].gives_way else 1 :]
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

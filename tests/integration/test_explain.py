@@ -247,3 +247,23 @@ def test_64_clients_mix_predictions_and_all_methods_for_a_few_seconds(samples):
     mixed = check_mixed(samples, clients=64, seconds=4, keys=1)
     assert min(mixed.counts.values()) > 0, mixed.counts
     assert {wire for _, _, wire in mixed.counts} == set(WIRES)
+
+
+def test_predictions_are_answered_while_their_worker_explains(samples):
+    """It has one worker, and the explanation takes many passes: predictions need not wait for its end."""
+    picture = base64.b64encode(PICTURE).decode()
+    wish = {"method": "kernel_shap", "args": {"n_samples": 8000}, "return": ["attributions"]}
+    document = {"instances": [{"data": picture}], "explain": wish}
+    (alone,) = samples.post("/v1/models/digits:explain", document).json()["explanations"]
+    between = 0
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(samples.post, "/v1/models/digits:explain", document)
+        while True:
+            label = samples.post("/predictions/digits", PICTURE).json()["label"]
+            assert label == "3"
+            if explaining.done():
+                break
+            between += 1
+    (beside,) = explaining.result().json()["explanations"]
+    assert between > 4, "more than may have come before the explanation, and after it"
+    assert beside["inputs"][0]["attributions"] == alone["inputs"][0]["attributions"]

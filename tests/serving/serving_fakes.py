@@ -94,6 +94,18 @@ class FakeWorker:
         self.load_error = LoadFailed(reason)
         self.die()
 
+    def give_way(self):
+        """Say that the explanation lets others go first."""
+        self.inflight[0].gives_way = True
+        self.owner.worker_gives_way(self)
+
+    def answer_between(self):
+        """Answer the batch behind the explanation, which goes on."""
+        batch = self.inflight[1]
+        del self.inflight[1]
+        own = [InferenceResult(body=job.request.body) for job in batch.jobs]
+        self.owner.worker_answered(self, batch, Results(batch.id, own))
+
     def answer(self, *results: InferenceResult | None):
         """Answer the oldest batch: with `results`, else with each request's own body."""
         batch = self.inflight.popleft()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serving_fakes import FakeWorker, archive, request, settle, until
 
 from predictor.errors import DeadlineExceeded, ModelNotReady, QueueFull, ResponseTimeout, WorkerDied
-from predictor.ipc.messages import Verb
+from predictor.ipc.messages import InferenceResult, Results, Timing, Verb
 from predictor.serving import pool as module
 from predictor.serving.explaining import read_serving_keys
 from predictor.serving.model import ModelState, ServedModel
@@ -61,7 +61,7 @@ async def test_explanations_are_sent_one_by_one_to_a_worker_that_holds_nothing()
     assert worker.batches == [["x"], ["y"]]
 
 
-async def test_nothing_is_sent_behind_an_explanation():
+async def test_nothing_is_sent_behind_an_explanation_that_does_not_give_way():
     model = await _started(batch_size=1, prefetch=1)
     (worker,) = model.workers
     _explain(model, "x")
@@ -72,6 +72,120 @@ async def test_nothing_is_sent_behind_an_explanation():
     worker.answer()
     await settle()
     assert worker.batches == [["x"], ["a"], ["b"]], "and the second is sent ahead as ever"
+
+
+async def test_predictions_are_sent_behind_an_explanation_that_gives_way():
+    model = await _started(batch_size=1, prefetch=1)
+    (worker,) = model.workers
+    (explained,) = _explain(model, "x")
+    await settle()
+    predicted = _predict(model, "a", "b", "c")
+    await settle()
+    worker.give_way()
+    await settle()
+    assert worker.batches == [["x"], ["a"], ["b"]], "one to run, and one ahead"
+    worker.answer_between()
+    await settle()
+    assert worker.batches == [["x"], ["a"], ["b"], ["c"]]
+    assert (await predicted[0].future).body == b"a"
+    assert not explained.future.done()
+    worker.answer()
+    assert (await explained.future).body == b"x"
+    await settle()
+    worker.answer()
+    worker.answer()
+    assert [(await job.future).body for job in predicted] == [b"a", b"b", b"c"]
+
+
+async def test_no_second_explanation_is_sent_behind_one_that_gives_way():
+    model = await _started()
+    (worker,) = model.workers
+    _explain(model, "x", "y")
+    await settle()
+    worker.give_way()
+    await settle()
+    assert worker.batches == [["x"]]
+
+
+async def test_a_worker_that_only_predicts_goes_first_and_takes_what_is_not_a_full_batch():
+    model = await _started(min_workers=2, batch_size=2, prefetch=1)
+    _explain(model, "x")
+    await settle()
+    (explaining,) = [worker for worker in model.workers if worker.inflight]
+    (other,) = [worker for worker in model.workers if not worker.inflight]
+    explaining.give_way()
+    _predict(model, "a", "b", "c")
+    await settle()
+    assert (other.batches, explaining.batches) == ([["a", "b"]], [["x"]])
+    _predict(model, "d", "e", "f")
+    await settle()
+    assert (other.batches, explaining.batches) == ([["a", "b"], ["c", "d"]], [["x"], ["e", "f"]])
+
+
+async def test_what_predictions_took_is_not_held_against_the_explanation(monkeypatch):
+    """An explanation of 1 s that let predictions run for 4 s has had no more than its fifth."""
+    model = await _started(prefetch=0)
+    (worker,) = model.workers
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    _explain(model, "x", "y")
+    await settle()
+    worker.give_way()
+    _predict(model, "a", "b")
+    await settle()
+    now += 5.0
+    worker.answer_between()
+    await settle()
+    explained = worker.inflight.popleft()
+    timing = Timing(now - 5.0, decode=0.0, inference=1.0, encode=0.0)
+    done = Results(explained.id, [InferenceResult(body=b"x")], timing)
+    worker.owner.worker_answered(worker, explained, done)
+    _predict(model, "c")
+    await settle()
+    assert worker.batches == [["x"], ["a"], ["b"]]
+    worker.answer()
+    await settle()
+    assert worker.batches == [["x"], ["a"], ["b"], ["y"]], "the other explanation need not wait any longer"
+
+
+@pytest.mark.parametrize("timed_out", [False, True])
+async def test_a_worker_that_dies_between_passes(timed_out):
+    """Nobody knows which of both did it: the explanation ends, the prediction is tried once more."""
+    model = await _started()
+    (worker,) = model.workers
+    (explained,) = _explain(model, "x")
+    await settle()
+    worker.give_way()
+    (predicted,) = _predict(model, "a")
+    await settle()
+    worker.die(timed_out)
+    with pytest.raises(ResponseTimeout if timed_out else WorkerDied):
+        await explained.future
+    await until(lambda: model.workers)
+    assert (predicted.deaths, predicted.future.done()) == (1, False)
+    model.workers[0].become_ready()
+    await settle()
+    model.workers[0].die(timed_out)
+    with pytest.raises(ResponseTimeout if timed_out else WorkerDied):
+        await predicted.future
+
+
+async def test_a_prediction_that_may_have_begun_between_passes_is_not_called_late():
+    model = await _started(client_timeout=0.02, prefetch=1)
+    (worker,) = model.workers
+    _explain(model, "x")
+    await settle()
+    worker.give_way()
+    first, second = _predict(model, "a", "b")
+    await settle()
+    assert worker.batches == [["x"], ["a"], ["b"]]
+    with pytest.raises(DeadlineExceeded):
+        await second.future
+    assert worker.cancelled == ["b"]
+    worker.answer_between()
+    assert (await first.future).body == b"a"
+    await model.stop()
 
 
 async def test_an_explanation_is_not_sent_behind_predictions():
@@ -225,7 +339,10 @@ async def test_models_with_an_order_of_calls_keep_one_queue(policy):
     assert model.workers[0].batches == [["x"]]
 
 
-_ORDERS = st.lists(st.sampled_from(["predict", "explain", "answer", "die", "cancel"]), max_size=40)
+_ORDERS = st.lists(
+    st.sampled_from(["predict", "explain", "give way", "answer", "answer between", "die", "cancel"]),
+    max_size=40,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -256,10 +373,18 @@ def _obey(model, jobs, order, step):
         jobs += (_predict if order == "predict" else _explain)(model, str(step))
     elif order == "answer" and busy:
         busy[step % len(busy)].answer()
+    elif order == "give way" and busy and _explains(busy[0].inflight[0]):
+        busy[0].give_way()
+    elif order == "answer between" and busy and len(busy[0].inflight) > 1 and busy[0].inflight[0].gives_way:
+        busy[0].answer_between()
     elif order == "die" and busy:
         busy[step % len(busy)].die()
     elif order == "cancel" and jobs:
         model.cancel(jobs[step % len(jobs)])
+
+
+def _explains(batch):
+    return batch.jobs[0].request.verb is Verb.EXPLAIN
 
 
 def _busy(model):
@@ -275,9 +400,10 @@ async def _check(model):
     await settle()
     explaining = 0
     for worker in model.workers:
-        verbs = [batch.jobs[0].request.verb for batch in worker.inflight]
-        assert Verb.EXPLAIN not in verbs or len(verbs) == 1
-        explaining += Verb.EXPLAIN in verbs
+        explains = [_explains(batch) for batch in worker.inflight]
+        assert not any(explains[1:])
+        assert explains[:1] != [True] or len(explains) == 1 or worker.inflight[0].gives_way
+        explaining += any(explains)
     assert explaining <= max(1, model.policy.min_workers - 1), "fewer may be left once some have died"
 
 
