@@ -13,6 +13,8 @@ _PORTS = {
     "metrics_address": (8082, 8445),
 }
 _MAX_PORT = 65_535
+SPARE_PORT = 9000
+"""Where one of KServe's gRPC and TorchServe's management API goes, which both want 8081."""
 _LOOPBACK = "127.0.0.1"
 
 

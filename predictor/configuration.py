@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from predictor.addresses import Address, parse_address
+from predictor.addresses import SPARE_PORT, Address, parse_address
 from predictor.settings import USUAL_PORT, Settings, SettingsError, load_settings, read_settings_file
-from predictor.torchserve.config import TorchServeConfig, find_kserve_layout, load_torchserve_config
+from predictor.torchserve.config import (
+    TorchServeConfig,
+    find_kserve_layout,
+    is_in_kserve_layout,
+    load_torchserve_config,
+)
 from predictor.torchserve.models import DeclaredModel, LoadModels, parse_load_models
 
 # TorchServe's configuration, and its snapshots of it.
@@ -55,9 +60,15 @@ def resolve(flags: Mapping[str, Any], config: Path | None) -> Configuration:
     file = load_torchserve_config(config, os.environ)
     settings = load_settings(_store_of_layout(flags, file), file.settings, config)
     settings = _keep_shared(settings, file)
+    moved = _leave_grpc_its_port(settings, flags) if is_in_kserve_layout(config) else {}
+    settings = settings.model_copy(update=moved)
     settings = settings.model_copy(update=_torchserves_ports(settings))
     load = _what_to_load(settings, flags, file)
-    return Configuration(settings, load, file.models, file.problems, config)
+    problems = (
+        f"{name} is {address}, because KServe looks for gRPC on port {settings.grpc_port}"
+        for name, address in moved.items()
+    )
+    return Configuration(settings, load, file.models, (*file.problems, *problems), config)
 
 
 def _keep_shared(settings: Settings, file: TorchServeConfig) -> Settings:
@@ -75,6 +86,23 @@ def _keep_shared(settings: Settings, file: TorchServeConfig) -> Settings:
         and parse_address(getattr(settings, name), name).is_same_socket(told)
     }
     return settings.model_copy(update=changes)
+
+
+def _leave_grpc_its_port(settings: Settings, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return other addresses for what the file puts where an InferenceService expects gRPC (h2c).
+
+    The file was written for TorchServe, the port number of the Service for KServe: that one is the contract.
+    """
+    port = settings.grpc_port
+    if not port or (settings.port == port and settings.unix_socket is None):
+        return {}
+    given = load_settings(flags).model_fields_set
+    changes = {}
+    for name in ("management_address", "metrics_address"):
+        text = getattr(settings, name)
+        if text and name not in given and parse_address(text, name).port == port:
+            changes[name] = str(dataclasses.replace(parse_address(text, name), port=SPARE_PORT))
+    return changes
 
 
 def _torchserves_ports(settings: Settings) -> dict[str, Any]:

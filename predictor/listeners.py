@@ -18,14 +18,13 @@ from pathlib import Path
 
 import uvicorn
 
-from predictor.addresses import Address, parse_address
+from predictor.addresses import SPARE_PORT, Address, parse_address
 from predictor.http.application import Application
 from predictor.http.connection import Connection
 from predictor.settings import Settings
 
 _BACKLOG = 2048
 _KSERVE_GRPC_PORT = 8081
-_OTHER_GRPC_PORT = 9000
 
 
 class ListenError(Exception):
@@ -187,7 +186,7 @@ def grpc_port(settings: Settings) -> int:
     if "grpc_port" in settings.model_fields_set or settings.grpc_port != _KSERVE_GRPC_PORT:
         return settings.grpc_port
     taken = any(address.port == settings.grpc_port for address in plan(settings).values())
-    return _OTHER_GRPC_PORT if taken else settings.grpc_port
+    return SPARE_PORT if taken else settings.grpc_port
 
 
 def _bind(address: Address, roles: set[Role]) -> socket.socket:

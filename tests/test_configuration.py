@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from predictor.configuration import resolve
+from predictor.listeners import grpc_port
 from predictor.settings import SettingsError
 
 
@@ -45,6 +46,50 @@ def test_the_images_address_wins_over_the_layouts(layout, monkeypatch):
     monkeypatch.setenv("PREDICTOR_PORT", "8080")
     settings = resolve({"model_store": layout}, None).settings
     assert (settings.host, settings.port) == ("0.0.0.0", 8080)
+
+
+_MANAGED = "management_address=http://0.0.0.0:8081\nmetrics_address=http://0.0.0.0:8081\n"
+
+
+def _ports(configuration):
+    """Return the ports of gRPC and of the management API."""
+    settings = configuration.settings
+    return grpc_port(settings), int(settings.management_address.rpartition(":")[2])
+
+
+def test_in_kserves_layout_grpc_is_where_kserve_looks_for_it(layout):
+    with (layout / "config" / "config.properties").open("a") as file:
+        file.write(_MANAGED)
+    configuration = resolve({"model_store": layout, "port": 8080}, None)
+    assert _ports(configuration) == (8081, 9000)
+    assert configuration.settings.metrics_address == "http://0.0.0.0:9000"
+    assert configuration.problems[-2:] == (
+        "management_address is http://0.0.0.0:9000, because KServe looks for gRPC on port 8081",
+        "metrics_address is http://0.0.0.0:9000, because KServe looks for gRPC on port 8081",
+    )
+    # As `torchserve --ts-config` names it, and wherever gRPC was told to be.
+    file = layout / "config" / "config.properties"
+    assert _ports(resolve({"grpc_port": 8081, "port": 8080}, file)) == (8081, 9000)
+
+
+@pytest.mark.parametrize(
+    ("flags", "ports"),
+    [
+        ({"management_address": "http://0.0.0.0:8081"}, (9000, 8081)),
+        ({"grpc_port": 0}, (0, 8081)),
+        ({"grpc_port": 8033}, (8033, 8081)),
+        # There is one port for everything, and a Service finds that.
+        ({"port": 8081}, (9000, 8081)),
+    ],
+)
+def test_who_was_asked_for_by_a_flag_stays_where_it_is(layout, flags, ports):
+    with (layout / "config" / "config.properties").open("a") as file:
+        file.write(_MANAGED)
+    assert _ports(resolve({"model_store": layout, "port": 8080} | flags, None)) == ports
+
+
+def test_outside_of_kserves_layout_torchserves_port_counts(properties):
+    assert _ports(resolve({}, properties(_MANAGED))) == (9000, 8081)
 
 
 @pytest.fixture

@@ -102,6 +102,11 @@ def find_kserve_layout(path: Path) -> Path | None:
     return properties if properties.is_file() and (path / "model-store").is_dir() else None
 
 
+def is_in_kserve_layout(path: Path) -> bool:
+    """Say whether a properties file is that of a folder in KServe's layout."""
+    return path.parent.name == "config" and find_kserve_layout(path.absolute().parent.parent) is not None
+
+
 def _allowed_variables(properties: Mapping[str, Property]) -> dict[str, str]:
     """Return the environment variables that the file lets override it."""
     if not _is_true(properties, "enable_envvars_config"):
@@ -155,9 +160,9 @@ class _Reader:
 
     def find_store(self, path: Path, given: Property | None) -> None:
         """In KServe's layout, find the model store wherever the storage is mounted."""
-        folder = path.absolute().parent.parent
-        if path.parent.name != "config" or find_kserve_layout(folder) is None:
+        if not is_in_kserve_layout(path):
             return
+        folder = path.absolute().parent.parent
         if given is None:
             self.notes.append(
                 f"model_store is not given; it is {folder / 'model-store'}, beside the folder config"

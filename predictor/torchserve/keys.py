@@ -430,7 +430,7 @@ All of TorchServe's flags are accepted. What differs:
 * `--log-config`, `--cpp-log-config`, `--plugins-path` and `--workflow-store` are reported and have no
   effect.
 * The management API and the metrics have TorchServe's ports, 8081 and 8082 on 127.0.0.1, unless the file
-  says otherwise; KServe's gRPC then is on 9000.
+  says otherwise; KServe's gRPC then is on 9000. In KServe's layout the two ports change places.
 * Flags that TorchServe does not have are handed to `predictor serve` (`--port 8099`), which reports those
   that it does not know either.
 * `--version` says 0.12.0, the TorchServe whose contract is kept, and this project's version.

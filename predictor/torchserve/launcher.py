@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from predictor import __version__
+from predictor.addresses import SPARE_PORT
 from predictor.settings import ENV_PREFIX, USUAL_PORT, SettingsError
-from predictor.torchserve.config import TorchServeConfig, load_torchserve_config
+from predictor.torchserve.config import TorchServeConfig, is_in_kserve_layout, load_torchserve_config
 from predictor.torchserve.keys import KEYS
 from predictor.torchserve.models import LoadModels, parse_load_models
 from predictor.torchserve.pidfile import PidFile, default_path
@@ -105,7 +106,7 @@ def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[st
         arguments.append(f"--snapshot-folder={options.snapshots}")
     arguments += [
         f"--{name.replace('_', '-')}={address}"
-        for name, address in _ADDRESSES.items()
+        for name, address in _addresses(config).items()
         if name not in config.settings and ENV_PREFIX + name.upper() not in os.environ
     ]
     if options.disable_token_auth:
@@ -119,6 +120,14 @@ def serve_arguments(options: LaunchOptions, config: TorchServeConfig) -> list[st
         # The delay lets Kubernetes take a pod out of its Service, and a pod runs in the foreground.
         arguments.append("--drain-delay=0")
     return [*arguments, *options.extra]
+
+
+def _addresses(config: TorchServeConfig) -> dict[str, str]:
+    """Return where to listen besides the inference address, unless told otherwise."""
+    if config.path is None or not is_in_kserve_layout(config.path):
+        return _ADDRESSES
+    # KServe looks for gRPC on 8081.
+    return _ADDRESSES | {"management_address": f"http://127.0.0.1:{SPARE_PORT}"}
 
 
 def _grpc_ports(options: LaunchOptions, config: TorchServeConfig) -> list[str]:

@@ -94,6 +94,19 @@ def test_all_that_can_be_said():
     ]
 
 
+def test_kserves_layout_leaves_8081_to_grpc(tmp_path):
+    """As the arguments of KServe's own runtime: --ts-config=/mnt/models/config/config.properties."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "model-store").mkdir()
+    file = tmp_path / "config" / "config.properties"
+    file.write_text("inference_address=http://0.0.0.0:8085\n")
+    arguments = serve_arguments(LaunchOptions(foreground=True), load_torchserve_config(file, {}))
+    assert [word for word in arguments if "address" in word] == [
+        "--management-address=http://127.0.0.1:9000",
+        "--metrics-address=http://127.0.0.1:8082",
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "environment", "passed"),
     [
@@ -352,7 +365,8 @@ def test_kserves_command_line(folder, served):
         f"--config={file}",
         f"--model-store={folder}/model-store",
         f"--snapshot-folder={folder}/logs/config",
-        *PORTS,
+        "--management-address=http://127.0.0.1:9000",
+        PORTS[1],
         "--no-token-authorization",
         "--enable-model-api",
         "--port=8080",
