@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from predictor.handlers.parameters import AnswerParameters, Parameter, checked_parameters
 from predictor.handlers.stopwatch import Stopwatch
 
 
@@ -21,6 +22,7 @@ class RequestProcessor:
         self._status_code = 200
         self._reason_phrase: str | None = None
         self._response_header: dict[str, str] = {}
+        self._response_parameters: dict[str, dict[str, Parameter]] = {}
         self._request_header = request_header
 
     def get_request_property(self, key: str) -> Any:
@@ -55,6 +57,14 @@ class RequestProcessor:
     def get_response_header(self, key: str) -> str | None:
         """Return the response header `key` (the case matters), or None."""
         return self._response_header.get(key)
+
+    def add_response_parameters(self, parameters: Mapping[str, Any], output: str = "") -> None:
+        """Not TorchServe's: see `Context.set_response_parameters`."""
+        self._response_parameters.setdefault(output, {}).update(checked_parameters(parameters))
+
+    def get_response_parameters(self) -> AnswerParameters:
+        """Return the parameters set so far, by output, "" for the whole answer."""
+        return self._response_parameters
 
 
 class Context:
@@ -165,6 +175,17 @@ class Context:
     def get_response_headers(self, idx: int) -> dict[str, str]:
         """Return the headers set for answer `idx`."""
         return self._processor(idx).get_response_headers()
+
+    def set_response_parameters(self, idx: int, parameters: Mapping[str, Any], output: str = "") -> None:
+        """Set parameters of answer `idx`, or of its output named `output`, on V2; other protocols have none.
+
+        TorchServe's context has no such method. Of the rows of one request, each may set some.
+
+        Raises:
+            TypeError: a value is no boolean, number or text.
+            ValueError: a value has no form in JSON or protobuf.
+        """
+        self._processor(idx).add_response_parameters(parameters, output)
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         """Set the HTTP status of answer `idx`; outside a batch this does nothing."""

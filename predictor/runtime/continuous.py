@@ -99,10 +99,11 @@ class ContinuousBatcher:
             return Results(live.batch.id, [failed], live.timing())
         # TorchServe hands over what a request holds with the first call only.
         left = {name: value for name, value in live.decoded.headers.items() if not isinstance(value, dict)}
-        live.decoded = Decoded([{}], left, live.decoded.single)
+        decoded = live.decoded
+        live.decoded = Decoded([{}], left, decoded.single, decoded.reply, decoded.event)
         if not done and not streams:
             return None
-        result = self._service.result(request, live.decoded, [join_parts(live.answers)], processor)
+        result = self._service.result(request, live.decoded, [join_parts(live.answers)], [processor])
         return _message(live, result, done or bool(result.error))
 
     def _is_done(self, position: int, answer: object) -> bool:

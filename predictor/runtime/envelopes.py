@@ -15,6 +15,7 @@ from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, Predi
 from predictor.explain.result import Page, RichAnswer
 from predictor.handlers.answers import encode_answer
 from predictor.handlers.declaration import Signature
+from predictor.handlers.parameters import NO_PARAMETERS, AnswerParameters
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.runtime.cloudevents import Event, binary_event, structured_event
 from predictor.runtime.json_text import dump_json, load_json
@@ -105,13 +106,18 @@ def _is_accidental_form(request: InferenceRequest, row: Row, signature: Signatur
 
 
 def encode(
-    request: InferenceRequest, decoded: Decoded, answers: Sequence[Any], is_native: bool
+    request: InferenceRequest,
+    decoded: Decoded,
+    answers: Sequence[Any],
+    is_native: bool,
+    parameters: AnswerParameters = NO_PARAMETERS,
 ) -> tuple[bytes, list[tuple[str, str]]]:
     """Turn the handler's answers to the rows of one request into a body and its content type header.
 
     Args:
         answers: one per row.
         is_native: the answers come from a handler of ours, whose dicts are JSON on every protocol.
+        parameters: what the handler set on top of its answers, for V2.
 
     Raises:
         PredictorError: the answer to a row is an error.
@@ -120,18 +126,21 @@ def encode(
     for answer in answers:
         if isinstance(answer, PredictorError):
             raise answer
-    if decoded.event is not None:
-        return decoded.event.wrap(request.model[0], *_encode(request, decoded, answers, is_native))
-    return _encode(request, decoded, answers, is_native)
+    encoded = _encode(request, decoded, answers, is_native, parameters)
+    return decoded.event.wrap(request.model[0], *encoded) if decoded.event is not None else encoded
 
 
 def _encode(
-    request: InferenceRequest, decoded: Decoded, answers: Sequence[Any], is_native: bool
+    request: InferenceRequest,
+    decoded: Decoded,
+    answers: Sequence[Any],
+    is_native: bool,
+    parameters: AnswerParameters,
 ) -> tuple[bytes, list[tuple[str, str]]]:
     if isinstance(answers[0], Page):
         return _page(answers)
     if decoded.reply is not None:
-        return decoded.reply(answers)
+        return decoded.reply(answers, parameters)
     if request.verb is Verb.EXPLAIN and (is_native or isinstance(answers[0], RichAnswer)):
         return dump_json(_explanations(request, answers)), [JSON_TYPE]
     if request.envelope is Envelope.V1:

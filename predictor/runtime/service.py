@@ -18,6 +18,7 @@ from predictor.errors import (
     ResponseTooLarge,
 )
 from predictor.handlers.context import Context, RequestProcessor
+from predictor.handlers.parameters import AnswerParameters, Parameter
 from predictor.handlers.signature import SignatureHandler
 from predictor.handlers.stopwatch import Stage, Stopwatch
 from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, ModelInfo, Verb
@@ -169,7 +170,9 @@ class Service:
         start = 0
         for position, item in decoded:
             end = start + len(item.rows)
-            results[position] = self.result(requests[position], item, answers[start:end], processors[start])
+            results[position] = self.result(
+                requests[position], item, answers[start:end], processors[start:end]
+            )
             start = end
 
     def call(
@@ -235,11 +238,21 @@ class Service:
         return HandlerFailed(f"model '{self.context.model_name}' failed: {type(error).__name__}")
 
     def result(
-        self, request: InferenceRequest, item: Decoded, answers: list[Any], processor: RequestProcessor
+        self,
+        request: InferenceRequest,
+        item: Decoded,
+        answers: list[Any],
+        processors: Sequence[RequestProcessor],
     ) -> InferenceResult:
-        """Encode the handler's answers to one request, with the status and headers it chose."""
+        """Encode the handler's answers to one request, with what it chose to go with them.
+
+        Args:
+            processors: one for each row; the first one's status and headers count.
+        """
+        processor = processors[0]
         try:
-            body, headers = encode(request, item, answers, self._signature is not None)
+            parameters = merged_parameters(processors)
+            body, headers = encode(request, item, answers, self._signature is not None, parameters)
             if len(body) > self._max_response_size:
                 raise ResponseTooLarge(
                     f"the answer has {len(body)} bytes, more than max_response_size allows"
@@ -260,6 +273,15 @@ class Service:
             headers=headers + chosen,
             body=body,
         )
+
+
+def merged_parameters(processors: Sequence[RequestProcessor]) -> AnswerParameters:
+    """Return what the rows of one request have set; of two values of a parameter the later row's counts."""
+    merged: dict[str, dict[str, Parameter]] = {}
+    for processor in processors:
+        for output, parameters in processor.get_response_parameters().items():
+            merged.setdefault(output, {}).update(parameters)
+    return merged
 
 
 def failure(error: PredictorError) -> InferenceResult:

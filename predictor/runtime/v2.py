@@ -8,6 +8,7 @@ handlers get what TorchServe's envelope `kservev2` gave them: one row for each i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from predictor.errors import InvalidInput
 from predictor.explain.tables import WishfulTable
 from predictor.handlers.declaration import Signature
+from predictor.handlers.parameters import AnswerParameters
 from predictor.handlers.tensors import Array, Table, Tensor, widen_bf16
 from predictor.ipc.messages import InferenceRequest, Verb
 from predictor.oip.datatypes import DATATYPES, GRPC_TYPE
@@ -23,7 +25,7 @@ from predictor.runtime.json_text import dump_json, load_json
 from predictor.runtime.v2_call import Call, Encoded, Wanted
 
 Row = dict[str, Any]
-Reply = Callable[[Sequence[Any]], Encoded]
+Reply = Callable[[Sequence[Any], AnswerParameters], Encoded]
 
 
 def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[list[Any], Reply]:
@@ -36,20 +38,21 @@ def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[l
     call = wire.parse(request)
     if not call.inputs:
         raise InvalidInput("'inputs' is empty")
+    encode = partial(wire.encode, request, call)
     if signature is not None and request.verb is Verb.EXPLAIN:
         # Which outputs there are depends on the method; the explainer checks their names.
         wishful = WishfulTable(_table(call.inputs))
         wishful.parameters = call.options
         wishful.wanted = tuple(item.name for item in call.wanted)
-        return [wishful], lambda answers: wire.encode(request, call, select(call.wanted, answers[0]))
+        return [wishful], lambda answers, parameters: encode(select(call.wanted, answers[0]), parameters)
     if signature is not None:
         _check_wanted(call.wanted, [spec.name for spec in signature.outputs])
         table = _table(call.inputs)
-        return [table], lambda answers: wire.encode(request, call, select(call.wanted, answers[0]))
+        return [table], lambda answers, parameters: encode(select(call.wanted, answers[0]), parameters)
     rows, sizes = _rows(call)
     if len(call.wanted) > len(call.inputs):
         raise InvalidInput(f"{len(call.wanted)} outputs are asked for, and there is one for each input")
-    return rows, lambda answers: wire.encode(request, call, _gather(call, sizes, answers))
+    return rows, lambda answers, parameters: encode(_gather(call, sizes, answers), parameters)
 
 
 def select(wanted: Sequence[Wanted], outputs: Table) -> list[Tensor]:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import Any
 
+from predictor.errors import InvalidInput
 from predictor.handlers.tensors import Tensor
 from predictor.ipc.messages import InferenceRequest
 
 Headers = list[tuple[str, str]]
 Encoded = tuple[bytes, Headers]
+# Triton's extensions that this server lacks, and without which a client would misread the answer.
+_UNKNOWN = {
+    "shared_memory_region": "memory is not shared with clients",
+    "classification": "outputs are answered as they are",
+}
+
+
+def check_parameters(tensor: str, parameters: Container[str]) -> None:
+    """Refuse parameters of an input or output that must not be ignored.
+
+    Raises:
+        InvalidInput: there is one; the message names it and the tensor.
+    """
+    for name, reason in _UNKNOWN.items():
+        if name in parameters:
+            raise InvalidInput(f"Tensor '{tensor}': parameter '{name}' is not supported: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)

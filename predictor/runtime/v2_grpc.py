@@ -9,12 +9,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from predictor.errors import InvalidInput
+from predictor.handlers.parameters import NO_PARAMETERS, AnswerParameters, Parameter
 from predictor.handlers.tensors import Tensor, element_type
 from predictor.ipc.messages import InferenceRequest
 from predictor.oip.datatypes import EXPLAIN
 from predictor.oip.inference_pb2 import InferTensorContents, ModelInferRequest, ModelInferResponse
 from predictor.runtime.tensors import check_shape, elements, from_bytes, to_bytes
-from predictor.runtime.v2_call import Call, Encoded, Wanted
+from predictor.runtime.v2_call import Call, Encoded, Wanted, check_parameters
 
 # The field of InferTensorContents that holds each datatype; FP16 and BF16 have none.
 _CONTENTS = {
@@ -49,6 +50,8 @@ def parse(request: InferenceRequest) -> Call:
     inputs: list[Tensor] = []
     parameters: dict[str, dict[str, Any]] = {}
     for position, item in enumerate(message.inputs):
+        if item.parameters:
+            check_parameters(item.name, item.parameters)
         if not raw:
             inputs.append(_typed(item))
         elif item.HasField("contents"):
@@ -60,25 +63,38 @@ def parse(request: InferenceRequest) -> Call:
     return Call(
         id=message.id,
         inputs=inputs,
-        wanted=[Wanted(item.name) for item in message.outputs],
+        wanted=[_wanted(item) for item in message.outputs],
         binary=bool(raw),
         parameters=parameters,
         options=_options(message.parameters),
     )
 
 
-def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Encoded:
-    """Return the serialised answer: raw if the request was, or if a datatype has no typed contents."""
+def encode(
+    request: InferenceRequest, call: Call, outputs: list[Tensor], parameters: AnswerParameters = NO_PARAMETERS
+) -> Encoded:
+    """Return the serialised answer: raw if the request was, or if a datatype has no typed contents.
+
+    Args:
+        parameters: by output, "" for the whole answer; those of outputs that are not answered are left out.
+    """
     name, version = request.model
     message = ModelInferResponse(model_name=name, model_version=version, id=call.answer_id(request))
     raw = call.binary or any(tensor.datatype not in _CONTENTS for tensor in outputs)
+    _set(message.parameters, parameters.get("", {}))
     for tensor in outputs:
         item = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.array.shape))
+        _set(item.parameters, parameters.get(tensor.name, {}))
         if raw:
             message.raw_output_contents.append(to_bytes(tensor))
         else:
             item.contents.CopyFrom(_contents(tensor))
     return message.SerializeToString(), []
+
+
+def _wanted(output: ModelInferRequest.InferRequestedOutputTensor) -> Wanted:
+    check_parameters(output.name, output.parameters)
+    return Wanted(output.name)
 
 
 def _typed(item: ModelInferRequest.InferInputTensor) -> Tensor:
@@ -116,6 +132,19 @@ def _contents(tensor: Tensor) -> InferTensorContents:
     contents = InferTensorContents()
     getattr(contents, _CONTENTS[tensor.datatype]).extend(values)
     return contents
+
+
+def _set(field: Any, parameters: Mapping[str, Parameter]) -> None:
+    """Fill in a map of InferParameter."""
+    for name, value in parameters.items():
+        if isinstance(value, bool):
+            field[name].bool_param = value
+        elif isinstance(value, int):
+            setattr(field[name], "int64_param" if value < 2**63 else "uint64_param", value)
+        elif isinstance(value, float):
+            field[name].double_param = value
+        else:
+            field[name].string_param = value
 
 
 def _options(parameters: Mapping[str, Any]) -> dict[str, Any]:

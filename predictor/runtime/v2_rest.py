@@ -8,11 +8,12 @@ import msgspec
 import orjson
 
 from predictor.errors import InvalidInput
+from predictor.handlers.parameters import NO_PARAMETERS, AnswerParameters
 from predictor.handlers.tensors import Tensor
 from predictor.ipc.messages import InferenceRequest
 from predictor.oip.datatypes import HEADER_LENGTH
 from predictor.runtime.tensors import from_bytes, from_json, parse_constants, to_bytes, to_json
-from predictor.runtime.v2_call import Call, Encoded, Wanted
+from predictor.runtime.v2_call import Call, Encoded, Wanted, check_parameters
 
 Parameters = dict[str, bool | int | float | str | None]
 
@@ -52,6 +53,8 @@ def parse(request: InferenceRequest) -> Call:
     inputs: list[Tensor] = []
     parameters: dict[str, dict[str, Any]] = {}
     for item, value in zip(document.inputs, values, strict=True):
+        if item.parameters:
+            check_parameters(item.name, item.parameters)
         inputs.append(_tensor(item, value, binary))
         if item.parameters:
             kept = {key: given for key, given in item.parameters.items() if key != "binary_data_size"}
@@ -61,15 +64,21 @@ def parse(request: InferenceRequest) -> Call:
     return Call(
         id=document.id or "",
         inputs=inputs,
-        wanted=[Wanted(item.name, _flag(item.parameters, "binary_data")) for item in document.outputs or []],
+        wanted=[_wanted(item) for item in document.outputs or []],
         binary=bool(_flag(document.parameters, "binary_data_output")),
         parameters=parameters,
         options=dict(document.parameters or {}),
     )
 
 
-def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Encoded:
-    """Return the answer's body and headers; an output that JSON cannot hold goes as bytes unasked."""
+def encode(
+    request: InferenceRequest, call: Call, outputs: list[Tensor], parameters: AnswerParameters = NO_PARAMETERS
+) -> Encoded:
+    """Return the answer's body and headers; an output that JSON cannot hold goes as bytes unasked.
+
+    Args:
+        parameters: by output, "" for the whole answer; those of outputs that are not answered are left out.
+    """
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for tensor in outputs:
@@ -82,17 +91,21 @@ def encode(request: InferenceRequest, call: Call, outputs: list[Tensor]) -> Enco
         if data is None:
             part = to_bytes(tensor)
             tail.append(part)
-            entry["parameters"] = {"binary_data_size": len(part)}
+            entry["parameters"] = {**parameters.get(tensor.name, {}), "binary_data_size": len(part)}
         else:
             entry["data"] = data
+            if tensor.name in parameters:
+                entry["parameters"] = parameters[tensor.name]
         described.append(entry)
     name, version = request.model
-    document = {
+    document: dict[str, Any] = {
         "model_name": name,
         "model_version": version,
         "id": call.answer_id(request),
         "outputs": described,
     }
+    if "" in parameters:
+        document["parameters"] = parameters[""]
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tail:
         return head, [("content-type", "application/json")]
@@ -176,6 +189,12 @@ def _tensor(item: _Input, value: Any, binary: _Binary) -> Tensor:
     if value is None:
         raise InvalidInput(f"Tensor '{item.name}' has neither 'data' nor 'binary_data_size'")
     return from_json(item.name, item.datatype, item.shape, value)
+
+
+def _wanted(output: _Output) -> Wanted:
+    if output.parameters:
+        check_parameters(output.name, output.parameters)
+    return Wanted(output.name, _flag(output.parameters, "binary_data"))
 
 
 def _flag(parameters: Parameters | None, name: str) -> bool | None:

@@ -207,3 +207,117 @@ def test_torchserves_sample_requests():
         assert document["outputs"] == [
             {"name": sent["inputs"][0]["name"], "datatype": "INT64", "shape": [1], "data": [7]}
         ]
+
+
+# parameters of answers
+
+
+class Telling:
+    """Sets the parameters that a test wants, and answers its rows."""
+
+    def __init__(self, *told):
+        self.told = told
+
+    def __call__(self, data, context):
+        for index, parameters, *output in self.told:
+            context.set_response_parameters(index, parameters, *output)
+        return [row["data"] for row in data]
+
+
+def _told(*told, inputs=2, wanted=(), make=rest):
+    entries = [_numbers([1], 1.0, name=f"x{number}") for number in range(inputs)]
+    document = {"inputs": entries, "outputs": [{"name": name} for name in wanted]}
+    return run(make_service(Telling(*told), max_response_size=10**6), make(document))[0]
+
+
+def test_a_handler_sets_parameters_of_its_answer_and_of_its_outputs():
+    result = _told(
+        (0, {"a": True, "b": 3}),
+        (1, {"b": np.int64(4), "c": np.float32(0.5), "d": "é"}),
+        (0, {"unit": "m"}, "x1"),
+        (0, {"unit": "s"}, "another"),
+    )
+    document, _ = read_rest(result)
+    assert document["parameters"] == {"a": True, "b": 4, "c": 0.5, "d": "é"}
+    assert [output.get("parameters") for output in document["outputs"]] == [None, {"unit": "m"}]
+
+
+def test_parameters_go_with_outputs_in_bytes():
+    wanted = [{"name": "x", "parameters": {"binary_data": True}}]
+    request = rest({"inputs": [_numbers([1], 1.0)], "outputs": wanted})
+    (result,) = run(make_service(Telling((0, {"unit": "m"}, "x")), max_response_size=10**6), request)
+    (output,) = read_rest(result)[0]["outputs"]
+    assert output["parameters"] == {"unit": "m", "binary_data_size": 8}
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, 0, -(2**63), 2**63 - 1, 2**63, 2**64 - 1, -0.5, 1e300, "", "é"]
+)
+def test_a_parameter_is_the_same_over_grpc_and_rest(value):
+    (over_rest,) = run(
+        make_service(Telling((0, {"p": value}), (0, {"p": value}, "x")), max_response_size=10**6),
+        rest({"inputs": [_numbers([1], 1.0)]}),
+    )
+    message = pb.ModelInferRequest(model_name="m")
+    message.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
+    (over_grpc,) = run(
+        make_service(Telling((0, {"p": value}), (0, {"p": value}, "x")), max_response_size=10**6),
+        grpc(message),
+    )
+    document, _ = read_rest(over_rest)
+    assert document["parameters"]["p"] == document["outputs"][0]["parameters"]["p"] == value
+    answer = pb.ModelInferResponse.FromString(over_grpc.body)
+    for field in (answer.parameters["p"], answer.outputs[0].parameters["p"]):
+        found = getattr(field, field.WhichOneof("parameter_choice"))
+        assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"p": None},
+        {"p": [1]},
+        {"p": b"x"},
+        {"p": 1j},
+        {"p": np.arange(2)},
+        {"p": float("nan")},
+        {"p": np.float32("inf")},
+        {"p": 2**64},
+        {"p": -(2**63) - 1},
+        {"p": "\ud800"},
+        {"\ud800": 1},
+        {1: 1},
+        {"binary_data_size": 1},
+    ],
+    ids=repr,
+)
+def test_what_is_no_parameter_is_the_handlers_mistake(parameters):
+    result = _told((0, parameters))
+    assert (result.status, result.error) == (500, "HandlerFailed")
+
+
+def test_rows_of_one_call_keep_their_parameters_apart():
+    handler = Telling((0, {"of": 0}), (2, {"of": 2}), (1, {"more": 1}))
+    requests = [rest({"inputs": [_numbers([1], 1.0)]}), rest({"inputs": [_bytes("a", "b")]})]
+    first, second = run(make_service(handler, max_response_size=10**6), *requests)
+    assert read_rest(first)[0]["parameters"] == {"of": 0}
+    assert read_rest(second)[0]["parameters"] == {"more": 1, "of": 2}
+
+
+# parameters that must not be ignored
+
+
+@pytest.mark.parametrize("parameter", ["shared_memory_region", "classification"])
+@pytest.mark.parametrize("key", ["inputs", "outputs"])
+def test_extensions_of_triton_that_are_not_there_are_refused(parameter, key):
+    document = {"inputs": [_numbers([1], 1.0)], "outputs": [{"name": "x"}]}
+    document[key][0]["parameters"] = {parameter: 1}
+    message = pb.ModelInferRequest(model_name="m")
+    entry = message.inputs.add(name="x", datatype="FP32", shape=[1])
+    entry.contents.fp32_contents.append(1)
+    entry = message.outputs.add(name="x") if key == "outputs" else entry
+    entry.parameters[parameter].int64_param = 1
+    _, results = _run(lambda row: 1, rest(document), grpc(message))
+    for result in results:
+        assert (result.status, result.error) == (400, "InvalidInput")
+        assert f"Tensor 'x': parameter '{parameter}' is not supported" in result.message

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import socket
 
+import orjson
 import pytest
 from runtime_fakes import make_service, request
 
 from predictor.ipc.frames import FrameDecoder, encode_frame
-from predictor.ipc.messages import Batch, Cancel, Chunk, FromWorker, Results, Stop
+from predictor.ipc.messages import (
+    Batch,
+    Cancel,
+    Chunk,
+    Envelope,
+    FromWorker,
+    InferenceRequest,
+    Results,
+    Stop,
+    Verb,
+)
+from predictor.runtime.cloudevents import STRUCTURED_TYPE
 from predictor.runtime.worker import Channel, Worker
 
 
@@ -115,6 +127,33 @@ def test_parts_name_the_place_among_all_that_were_sent(ends):
     *parts, end = _talk(ends, make_service(handle), _batch(1, "gone", "a", "b"), Cancel(1, [0]), Stop())
     assert [(part.position, part.result.body) for part in parts] == [(1, b"a"), (2, b"b")]
     assert _answers(end) == [None, b"end", b"end"]
+
+
+@pytest.mark.parametrize("form", ["v2", "event"])
+def test_continuous_batching_answers_in_the_form_of_the_request(ends, form):
+    def handle(data, context):
+        calls.append(data)
+        context.stopping_criteria = {0: lambda answer: len(calls) == 2}
+        return ["a"]
+
+    calls = []
+    entry = {"name": "x", "datatype": "BYTES", "shape": [1], "data": ["text"]}
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": {"instances": ["text"]}}
+    asked = {
+        "v2": InferenceRequest(
+            "r", Verb.PREDICT, Envelope.V2, body=orjson.dumps({"inputs": [entry]}), model=("m", "1")
+        ),
+        "event": InferenceRequest(
+            "r", Verb.PREDICT, Envelope.V1, content_type=STRUCTURED_TYPE, body=orjson.dumps(event)
+        ),
+    }[form]
+    (message,) = _talk(ends, make_service(handle), Batch(1, [asked]), Stop(), continuous=True)
+    answer = orjson.loads(message.results[0].body)
+    assert len(calls) == 2
+    if form == "v2":
+        assert answer["outputs"] == [{"name": "x", "datatype": "BYTES", "shape": [1], "data": ["aa"]}]
+    else:
+        assert (answer["specversion"], answer["data"]) == ("1.0", {"predictions": ["aa"]})
 
 
 def test_continuous_batching_ends_each_request_by_its_own_criterion(ends):
