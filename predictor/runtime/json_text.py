@@ -24,9 +24,25 @@ def load_json(body: bytes) -> Any:
         if b"NaN" not in body and b"Infinity" not in body:
             raise InvalidInput(f"Invalid JSON: {error}") from error
     try:
-        return json.loads(body)
+        return parse_constants(body)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"Invalid JSON: {error}") from error
+
+
+def parse_constants(text: bytes) -> Any:
+    """Parse JSON that holds NaN or Infinity, which is not JSON but what Python writes.
+
+    What else Python reads and orjson does not write stays out: integers of more than 64 bits become floats,
+    as they do in JSON without such constants, and half a surrogate pair is an error.
+
+    Raises:
+        ValueError: it is not that either.
+        RecursionError: it is nested too deeply.
+    """
+    value = json.loads(text, parse_int=_integer)
+    if b"\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def dump_json(value: Any) -> bytes:
@@ -41,6 +57,11 @@ def dump_json(value: Any) -> bytes:
         )
     except (TypeError, ValueError) as error:
         raise InvalidOutput("Unsupported model output data type.") from error
+
+
+def _integer(text: str) -> int | float:
+    number = int(text)
+    return number if -(2**63) <= number < 2**64 else float(text)
 
 
 def _jsonable(value: Any) -> Any:

@@ -7,7 +7,6 @@ BYTES, whose elements differ in length, are taken one by one.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import re
 import struct
@@ -232,12 +231,3 @@ def _narrow(name: str, datatype: str, array: Array, element: np.dtype[Any]) -> A
     if (np.isinf(narrow) & np.isfinite(array)).any():
         raise InvalidInput(f"Tensor '{name}': a number is out of the range of {datatype}")
     return narrow
-
-
-def parse_constants(text: bytes) -> Any:
-    """Parse JSON that holds NaN or Infinity, which is not JSON but what Python writes.
-
-    Raises:
-        ValueError: it is not that either.
-    """
-    return json.loads(text)

@@ -12,7 +12,8 @@ from predictor.handlers.parameters import NO_PARAMETERS, AnswerParameters
 from predictor.handlers.tensors import Tensor
 from predictor.ipc.messages import InferenceRequest
 from predictor.oip.datatypes import HEADER_LENGTH
-from predictor.runtime.tensors import from_bytes, from_json, parse_constants, to_bytes, to_json
+from predictor.runtime.json_text import parse_constants
+from predictor.runtime.tensors import from_bytes, from_json, to_bytes, to_json
 from predictor.runtime.v2_call import Call, Encoded, Wanted, check_parameters
 
 Parameters = dict[str, bool | int | float | str | None]

@@ -421,3 +421,11 @@ def test_a_bare_tensor_that_nvidias_client_may_send_is_refused():
     (result,) = run(service, request)
     assert result.error == "InvalidInput"
     assert "from 1 to" in result.message
+
+
+@pytest.mark.parametrize("field", ["name", "shape", "datatype", "data", "parameters", "extra"])
+def test_half_a_surrogate_pair_beside_a_constant_is_the_clients_mistake(field):
+    service, _ = identity("float32", [1])
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [float("nan")], field: "\ud800"}
+    (result,) = run(service, rest({"inputs": [tensor], "more": float("nan")}))
+    assert (result.status, result.error) == (400, "InvalidInput")
