@@ -74,7 +74,8 @@ class Protection:
                 keystore=settings.tls_keystore_file,
                 password=settings.tls_keystore_password,
                 client_ca=settings.tls_client_ca_file,
-            )
+            ),
+            settings.host,
         )
         self.watched.append(certificates.watched())
         return certificates

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from predictor.trust.errors import TrustError
 from predictor.trust.identity import Identity, TlsFiles, load_identity
+from predictor.trust.self_signed import self_signed
 from predictor.trust.watch import WatchedFiles
 
 logger = logging.getLogger(__name__)
@@ -46,20 +47,29 @@ class Certificates:
             context made for the current identity.
     """
 
-    def __init__(self, files: TlsFiles) -> None:
-        """Load the identity.
+    def __init__(self, files: TlsFiles, host: str = "") -> None:
+        """Load the identity, or make one that nobody can check where no file is named.
+
+        Args:
+            files: what it consists of.
+            host: where the server listens, for a certificate that is made.
 
         Raises:
             TrustError: the files cannot be used.
         """
         self._files = files
-        self.identity = load_identity(files)
+        self.identity = load_identity(files) if files else self_signed(host)
         self.context = _Changing(ssl.PROTOCOL_TLS_SERVER)
         self.context.current = make_context(self.identity)
+        if not files:
+            logger.warning(
+                "TLS with a certificate made for this run: clients cannot check whom they talk to; "
+                "see tls_certificate_file and tls_key_file"
+            )
         self._tell()
 
     def watched(self) -> WatchedFiles:
-        """Return what notices that the files have changed."""
+        """Return what notices that the files have changed; a certificate that was made stays."""
         return WatchedFiles("TLS certificate", self._files.paths, self.reload)
 
     def reload(self) -> None:

@@ -51,6 +51,10 @@ class TlsFiles:
         own = (self.keystore,) if self.keystore is not None else (self.certificate, self.key)
         return tuple(path for path in (*own, self.client_ca) if path is not None)
 
+    def __bool__(self) -> bool:
+        """Say whether any file is named."""
+        return bool(self.paths)
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity:

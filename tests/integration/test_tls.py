@@ -240,6 +240,20 @@ def test_torchserves_configuration_with_a_keystore_and_client_certificates(tmp_p
                         live(b"", timeout=20)
 
 
+def test_torchserves_configuration_without_any_certificate(tmp_path, store):
+    """TorchServe makes one for itself, and its clients check nothing (`curl --insecure`)."""
+    port = free_port()
+    config = tmp_path / "config.properties"
+    config.write_text(f"inference_address=https://127.0.0.1:{port}\nmodel_store={store}\nload_models=all\n")
+    with Server(store, f"--config={config}", "--grpc-port=0", port=0, wait=False) as running:
+        running.wait_started()
+        assert "clients cannot check whom they talk to" in running.log()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/ping", context=context, timeout=20) as answer:
+            assert answer.status == 200
+
+
 # Sockets that are files
 
 

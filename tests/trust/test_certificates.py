@@ -7,9 +7,11 @@ import socket
 import ssl
 import stat
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 import uvloop
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from support.certificates import Authority
 
@@ -207,8 +209,9 @@ def _wrong_files(folder, authority):
     keystore = issued.keystore(folder / "server.p12", _PASSWORD)
     missing = folder / "missing"
     return {
-        "nothing": (TlsFiles(), "TLS needs tls_certificate_file and tls_key_file"),
-        "no key": (TlsFiles(certificate), "TLS needs"),
+        "no key": (TlsFiles(certificate), "TLS needs tls_certificate_file and tls_key_file"),
+        "no certificate": (TlsFiles(key=key), "TLS needs"),
+        "only clients'": (TlsFiles(client_ca=certificate), "TLS needs"),
         "missing": (TlsFiles(missing, key), "tls_certificate_file .*missing: No such file"),
         "garbage": (TlsFiles(garbage, key), "tls_certificate_file .*not a certificate"),
         "garbage key": (TlsFiles(certificate, garbage), "tls_key_file .*not a private key"),
@@ -231,6 +234,37 @@ def test_files_that_cannot_be_used_are_named(tmp_path, authority):
         with pytest.raises(TrustError, match=message) as caught:
             Certificates(files)
         assert _PASSWORD not in str(caught.value), name
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.0.2.1", "models.example", "bücher.example", "x" * 64, ""]
+)
+def test_without_files_there_is_a_certificate_for_this_run_and_a_warning(caplog, host):
+    certificates = Certificates(TlsFiles(), host)
+    assert "clients cannot check whom they talk to" in caplog.text
+    certificate = x509.load_pem_x509_certificate(certificates.identity.chain)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    texts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    assert {"localhost", "127.0.0.1", "::1", socket.gethostname()} <= set(texts)
+    assert (host in texts) is (host in ("192.0.2.1", "models.example"))
+    assert not certificates.watched().check()
+    other = Certificates(TlsFiles(), host)
+    assert other.identity.key != certificates.identity.key
+
+
+def test_a_client_that_was_given_that_certificate_may_check_it():
+    certificates = Certificates(TlsFiles())
+    trusting = SimpleNamespace(pem=certificates.identity.chain)
+
+    async def main():
+        async with _Served(certificates.context) as served:
+            connection = await served.connect(trusting)
+            assert await _echo(*connection) == b"hello"
+            connection[1].close()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await served.connect(Authority("others"))
+
+    _run(main())
 
 
 def test_a_full_disk_is_no_crash(tmp_path, authority, monkeypatch):

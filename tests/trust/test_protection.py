@@ -73,9 +73,12 @@ def test_files_of_tls_are_read_only_where_something_speaks_it(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "TLS needs tls_certificate_file and tls_key_file, or tls_keystore_file"),
+        (
+            {"tls_key_file": "/no/such"},
+            "TLS needs tls_certificate_file and tls_key_file, or tls_keystore_file",
+        ),
         ({"tls_keystore_file": "/no/such.p12"}, "tls_keystore_file /no/such.p12: No such file"),
-        ({"token_file": "/no/such/file"}, "TLS needs"),
+        ({"token_file": "/no/such/file"}, "token_file /no/such/file: No such file"),
     ],
 )
 def test_what_is_missing_is_named(settings, message):
