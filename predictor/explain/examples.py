@@ -17,6 +17,23 @@ Tensors = tuple[torch.Tensor, ...]
 
 
 @dataclasses.dataclass(frozen=True)
+class Prefix:
+    """The affine beginning of the function that is explained.
+
+    Attributes:
+        index: of the input that it takes; it takes no other.
+        head: maps that input [rows, ...] to hidden numbers [rows, ...], and straight lines to straight lines.
+        tail: `Subject.forward` with the hidden numbers in the place of that input.
+        numbers: hidden ones in one row.
+    """
+
+    index: int
+    head: Callable[[torch.Tensor], torch.Tensor]
+    tail: Callable[..., Any]
+    numbers: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """The function that is explained.
 
@@ -26,12 +43,14 @@ class Subject:
         kind: what the model is.
         module: a module that hooks may be set on, which `forward` goes through; None if there is none.
         probability: explain probabilities instead of logits.
+        prefix: how `forward` begins, where that is affine; None where it is not, or where it is not known.
     """
 
     forward: Callable[..., Any]
     kind: ModelKind
     module: torch.nn.Module | None = None
     probability: bool = False
+    prefix: Prefix | None = None
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Run the model once and return its outputs, float [rows, outputs]."""
@@ -156,10 +175,11 @@ def gradients(
     targets: torch.Tensor,
     owners: torch.Tensor,
     budget: Budget,
+    weights: torch.Tensor | None = None,
 ) -> Tensors:
     """Return the gradients of the target outputs, [rows, targets, ...] for each input, in one pass.
 
-    All targets of a row share its forward pass.
+    All targets of a row share its forward pass. `weights` [rows], where given, multiply the gradients.
 
     Raises:
         InvalidInput: the outputs do not depend on the inputs in a way that has gradients.
@@ -173,21 +193,36 @@ def gradients(
                 "The model's output has no gradients with respect to its inputs; use a method that needs none"
             )
         chosen = scores.gather(1, targets)
+        if weights is not None:
+            chosen = chosen * weights.unsqueeze(1)
         found = [
-            _gradient(chosen[:, column].sum(), leaves, column + 1 < chosen.shape[1])
+            gradients_of(chosen[:, column].sum(), leaves, again=column + 1 < chosen.shape[1])
             for column in range(chosen.shape[1])
         ]
-    return tuple(torch.stack(columns, dim=1) for columns in zip(*found, strict=True))
+    return tuple(stack_targets(columns) for columns in zip(*found, strict=True))
 
 
-def _gradient(output: torch.Tensor, leaves: list[torch.Tensor], again: bool) -> list[torch.Tensor]:
-    # An input that the output does not depend on has no gradient at all, which means zero.
+def stack_targets(columns: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return tensors [rows, ...] of the targets as one [rows, targets, ...]; a lone one is not copied."""
+    return columns[0].unsqueeze(1) if len(columns) == 1 else torch.stack(tuple(columns), dim=1)
+
+
+def gradients_of(
+    output: torch.Tensor,
+    leaves: Sequence[torch.Tensor],
+    weights: torch.Tensor | None = None,
+    *,
+    again: bool = False,
+) -> list[torch.Tensor]:
+    """Return the gradients of an output's sum, or of its numbers times `weights`, for each of `leaves`.
+
+    A leaf that the output does not depend on has zeros. With `again` it can be asked once more.
+    """
     found: Sequence[torch.Tensor | None] = torch.autograd.grad(
-        output, leaves, retain_graph=again, allow_unused=True
+        output, leaves, weights, retain_graph=again, allow_unused=True
     )
-    return [
-        torch.zeros_like(leaf) if part is None else part for part, leaf in zip(found, leaves, strict=True)
-    ]
+    pairs = zip(found, leaves, strict=True)
+    return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]
 
 
 def total(values: Tensors) -> torch.Tensor:

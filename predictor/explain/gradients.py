@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -21,6 +22,7 @@ from predictor.explain.examples import (
     total,
 )
 from predictor.explain.methods import Args
+from predictor.explain.straight import sums_behind
 
 _FIRST_STEPS = 8
 # Where output and baseline output hardly differ, the delta is compared with this share of what the
@@ -105,28 +107,71 @@ def relative_delta(values: Tensors, difference: torch.Tensor) -> torch.Tensor:
 
 
 def _integrate(subject: Subject, examples: Examples, budget: Budget, steps: int) -> Tensors:
-    """Return the integrals for all rows: steps x rows are one long list, cut into passes."""
+    """Return the integrals for all rows, [rows, targets, ...]."""
+    prefix = subject.prefix
+    if prefix is None:
+        sums = _weighted_sums(subject, examples, budget, steps, examples.numbers)
+    else:
+        rest = dataclasses.replace(subject, forward=prefix.tail, prefix=None)
+
+        def sum_up(behind: Examples, numbers: int) -> Tensors:
+            return _weighted_sums(rest, behind, budget, steps, numbers)
+
+        sums = sums_behind(prefix, examples, sum_up, budget)
+    ends = zip(sums, examples.inputs, examples.baselines, strict=True)
+    return tuple(sum_ * (tensor - baseline).unsqueeze(1) for sum_, tensor, baseline in ends)
+
+
+def _weighted_sums(subject: Subject, examples: Examples, budget: Budget, steps: int, numbers: int) -> Tensors:
+    """Return the gradients' weighted sums: steps x rows are one long list, cut into passes by `numbers`."""
     places, weights = _rule(steps)
     device, dtype = examples.device, examples.inputs[0].dtype
-    place, weight = (torch.tensor(numbers, dtype=dtype, device=device) for numbers in (places, weights))
-    pairs = list(zip(examples.inputs, examples.baselines, strict=True))
-    ways = [tensor - baseline for tensor, baseline in pairs]
+    place, weight = (torch.tensor(some, dtype=dtype, device=device) for some in (places, weights))
+    ways = tuple(
+        tensor - baseline for tensor, baseline in zip(examples.inputs, examples.baselines, strict=True)
+    )
     targets = examples.targets
-    sums = [
-        tensor.new_zeros((len(tensor), targets.shape[1], *tensor.shape[1:])) for tensor in examples.inputs
-    ]
-    for part in budget.chunks(len(examples) * steps, examples.numbers, device):
+    sums = [_zeros(way, targets.shape[1]) for way in ways]
+    for part in budget.chunks(len(examples) * steps, numbers, device):
         flat = torch.arange(part.start, part.stop, device=device)
         row, step = flat // steps, flat % steps
+        first, last = part.start // steps, (part.stop - 1) // steps
+        # Points of one example are made from views of it, for copies of large hidden layers would cost much.
+        index = slice(first, first + 1) if first == last else row
         points = tuple(
-            baseline[row] + spread_over(place[step], way) * way[row]
-            for way, (_, baseline) in zip(ways, pairs, strict=True)
+            torch.addcmul(baseline[index], spread_over(place[step], way), way[index])
+            for way, baseline in zip(ways, examples.baselines, strict=True)
         )
         owners = examples.owners[row.to(examples.owners.device)]
-        found = gradients(subject, points, pick(examples.extras, row), targets[row], owners, budget)
+        extras = pick(examples.extras, row)
+        found = gradients(subject, points, extras, targets[row], owners, budget, weight[step])
         for sum_, gradient in zip(sums, found, strict=True):
-            sum_.index_add_(0, row, gradient * spread_over(weight[step], gradient))
-    return tuple(sum_ * way.unsqueeze(1) for sum_, way in zip(sums, ways, strict=True))
+            if first == last:
+                sum_[first] += sum_of_rows(gradient)
+            else:
+                sum_.index_add_(0, row, gradient)
+    return tuple(sums)
+
+
+def _zeros(like: torch.Tensor, targets: int) -> torch.Tensor:
+    """Return zeros [rows, targets, ...], laid out as `like` [rows, ...] is."""
+    rows = like.repeat_interleave(targets, dim=0)
+    # A view for every layout, because only the first axis is cut in two.
+    return torch.zeros_like(rows).view(len(like), targets, *like.shape[1:])
+
+
+def sum_of_rows(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the first axis of [rows, targets, ...].
+
+    Where pictures lie channels last they are added up in that order: 10 to 25 times as fast as `sum`.
+    """
+    if values.dim() == 5 and values.shape[1] == 1:
+        pictures = values.squeeze(1)
+        if pictures.is_contiguous(memory_format=torch.channels_last):
+            _, channels, height, width = pictures.shape
+            flat = pictures.permute(0, 2, 3, 1).reshape(len(pictures), -1).sum(dim=0)
+            return flat.reshape(1, height, width, channels).permute(0, 3, 1, 2)
+    return values.flatten(1).sum(dim=0).reshape(values.shape[1:])
 
 
 @functools.lru_cache(maxsize=32)

@@ -59,12 +59,18 @@ def _is_picture(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 4 and tensor.is_floating_point() and tensor.device.type == "cpu"
 
 
+def channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a picture on a CPU laid out channels last, and anything else as it is."""
+    if not _is_picture(tensor):
+        return tensor
+    if tensor.shape[1] == 1:
+        # `contiguous` leaves a picture of one channel as it is, and then the convolution decides.
+        return tensor.clone(memory_format=torch.channels_last)
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
 def _laid_out(arguments: Any) -> list[torch.Tensor]:
-    # Not `contiguous`, which leaves a picture of one channel as it is, and then the convolution decides.
-    return [
-        tensor.clone(memory_format=torch.channels_last) if _is_picture(tensor) else tensor
-        for tensor in arguments
-    ]
+    return [channels_last(tensor) for tensor in arguments]
 
 
 def _leaf(tensor: torch.Tensor) -> torch.Tensor:

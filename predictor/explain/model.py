@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 from predictor.errors import InvalidInput
 from predictor.explain import groups
 from predictor.explain.baselines import make_baseline
+from predictor.explain.calling import Order
 from predictor.explain.config import ExplainConfig, ExplainConfigError
 from predictor.explain.examples import Examples, Subject, Tensors
 from predictor.explain.layers import convolutions
@@ -18,6 +20,7 @@ from predictor.explain.layout import ChannelsLast
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method, Need
 from predictor.explain.perturbation import places_of
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy, unwrap
+from predictor.explain.shortcut import Shortcut
 from predictor.explain.text import Word
 from predictor.ipc.messages import TensorSpec
 
@@ -56,6 +59,7 @@ class ExplainedModel:
         self.model: Any = self.module if self.module is not None else handler.model
         self.embedding = handler.embedding(self.model)
         self._call = self._laid_out()
+        self._shortcut = None if self.embedding else Shortcut(self.model, self.kind, self._call)
         self.gives_probabilities = bool(getattr(handler, "gives_probabilities", False))
         self.slots = self._slots()
         self.background = self._background()
@@ -173,7 +177,7 @@ class ExplainedModel:
             raise InvalidInput(
                 f"explain.method '{method.name}' can explain none of the inputs that were sent"
             )
-        inputs, extras, forward = self._arrange(columns, slots)
+        inputs, extras, subject = self._arrange(columns, slots, method)
         for slot, tensor in zip(slots, inputs, strict=True):
             if not tensor.numel():
                 raise InvalidInput(f"Input '{self.signature.inputs[slot].name}' holds nothing to explain")
@@ -199,7 +203,7 @@ class ExplainedModel:
             seeds=(0,) * len(inputs[0]),
             background=self.background,
         )
-        return examples, slots, Subject(forward, self.kind, self.module)
+        return examples, slots, subject
 
     def _all_slots(self) -> tuple[int, ...]:
         return (0,) if self.is_packed else tuple(range(len(self.signature.inputs)))
@@ -208,26 +212,29 @@ class ExplainedModel:
         return self.signature.inputs if self.is_packed else [self.signature.inputs[index] for index in slots]
 
     def _arrange(
-        self, columns: Mapping[int, torch.Tensor], slots: Sequence[int]
-    ) -> tuple[Tensors, Tensors, Any]:
+        self, columns: Mapping[int, torch.Tensor], slots: Sequence[int], method: Method
+    ) -> tuple[Tensors, Tensors, Subject]:
         """Return inputs, extras, and a function of both that calls the model as it wants to be called."""
         if self.embedding is not None:
             with torch.no_grad():
                 embedded, extras = self.embedding.look_up(list(columns.values()))
-            return (embedded,), tuple(extras), self.embedding.forward
-        rest = [index for index in columns if index not in slots]
-        order = [*slots, *rest]
-        ranks = [1 if self.is_packed else len(spec.shape) for spec in self.signature.inputs]
-        model = self._call
+            return (embedded,), tuple(extras), Subject(self.embedding.forward, self.kind, self.module)
+        order = (*slots, *(index for index in columns if index not in slots))
+        tensors = [columns[index] for index in order]
+        follows = Need.GRADIENTS in method.needs and Need.EAGER not in method.needs
+        subject = self._subject(order, tensors, len(slots) if follows else 0)
+        return tuple(tensors[: len(slots)]), tuple(tensors[len(slots) :]), subject
 
-        def forward(*tensors: torch.Tensor) -> Any:
-            arguments = {
-                index: tensor if ranks[index] else tensor.squeeze(1)
-                for index, tensor in zip(order, tensors, strict=True)
-            }
-            return model(*(arguments.get(index) for index in range(max(order) + 1)))
-
-        return tuple(columns[index] for index in slots), tuple(columns[index] for index in rest), forward
+    def _subject(self, order: tuple[int, ...], tensors: Sequence[torch.Tensor], followed: int) -> Subject:
+        """Return the function of arguments in this order, of which the first `followed` need gradients."""
+        specs = () if self.is_packed else self.signature.inputs
+        places = Order(order, frozenset(index for index, spec in enumerate(specs) if not spec.shape))
+        route = None
+        if followed and self._shortcut is not None:
+            route = self._shortcut.route(*places.arguments(tensors))
+        if route is not None and route.position not in order[:followed]:
+            route = dataclasses.replace(route, tail=route, head=None)
+        return places.subject(self._call, route, self.kind, self.module)
 
     def _features(
         self,
