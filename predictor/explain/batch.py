@@ -14,6 +14,7 @@ from predictor.explain.attribution import attribute
 from predictor.explain.budget import Budget, Limits
 from predictor.explain.examples import Attributed, Examples, Subject, as_probabilities, evaluate, pick
 from predictor.explain.explanation import Explanation
+from predictor.explain.finite import check_explanation, check_output
 from predictor.explain.giving_way import given_away
 from predictor.explain.memory import keep_freed_memory
 from predictor.explain.model import ExplainedModel, check_players
@@ -93,20 +94,30 @@ class ExplainedBatch:
             for row, players in enumerate(group_counts(examples)):
                 try:
                     self._check_cost(players)
-                    targets.append(self._targets(self._asked[row], logits[row]))
+                    chosen = self._targets(self._asked[row], logits[row])
+                    check_output(logits[row][chosen], self._asked[row].tensors)
+                    targets.append(chosen)
                     results.append([])
                 except PredictorError as error:
                     results.append(error)
             rows = [row for row, result in enumerate(results) if not isinstance(result, PredictorError)]
             if rows:
-                chosen = self._chosen(examples, rows, targets)
-                found = self._attribute(subject, chosen)
+                picked = self._chosen(examples, rows, targets)
+                found = self._attribute(subject, picked)
                 ends = (logits[rows], starts[rows])
-                for row, explanations in zip(
-                    rows, self._write(chosen, found, slots, rows, ends, subject), strict=True
-                ):
-                    results[row] = explanations
+                written = self._write(picked, found, slots, rows, ends, subject)
+                for row, explanations in zip(rows, written, strict=True):
+                    results[row] = self._checked(row, explanations)
         return results
+
+    def _checked(self, row: int, explanations: list[Explanation]) -> list[Explanation] | PredictorError:
+        """Return the explanations of one example, or why they are of no use."""
+        try:
+            for explanation in explanations:
+                check_explanation(explanation, self._asked[row].tensors)
+        except PredictorError as error:
+            return error
+        return explanations
 
     def _ends(self, subject: Subject, examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the outputs at the inputs and at the baselines, from one pass, as the model gives them."""
@@ -135,7 +146,8 @@ class ExplainedBatch:
             raise InvalidInput(f"explain.top_k_targets must be at most {len(logits)}, the number of outputs")
         if count > 1:
             return logits.topk(count).indices
-        target = resolve_target(asked.request.target, self._model.classes, len(logits))
+        request = asked.request
+        target = resolve_target(request.target, self._model.classes, len(logits), request.target_field)
         return (
             logits.argmax().reshape(1) if target is None else logits.new_tensor([target], dtype=torch.int64)
         )

@@ -16,7 +16,7 @@ from predictor.explain.methods import METHODS
 from predictor.explain.model import ExplainedModel
 from predictor.explain.request import ExplainRequest, check_target, parse_request
 from predictor.explain.result import RichAnswer, as_json, as_page, as_torchserve
-from predictor.explain.tables import WishfulTable, as_table, document_of, wish_for_outputs
+from predictor.explain.tables import WishfulTable, as_table, document_of, in_words_of, wish_for_outputs
 from predictor.explain.wishes import JSON, Wish, read_wish
 from predictor.handlers.tensors import Table
 
@@ -94,6 +94,10 @@ class Explainer:
             PredictorError: the request, or any of its examples, cannot be explained.
         """
         parameters = table.parameters if isinstance(table, WishfulTable) else {}
+        with in_words_of(parameters):
+            return self._explain_table(table, parameters)
+
+    def _explain_table(self, table: Table, parameters: Mapping[str, Any]) -> Table:
         document = document_of(parameters, self.model.default_method())
         request = self.request(document)
         if request.top_k_targets > 1:
@@ -157,7 +161,8 @@ class Explainer:
         else:
             request = self._legacy_request()
         if wish.target is not None:
-            request = dataclasses.replace(request, target=check_target("target", wish.target))
+            target = check_target("target", wish.target)
+            request = dataclasses.replace(request, target=target, target_field="target")
         return request, rich
 
     def _legacy_request(self) -> ExplainRequest:

@@ -61,6 +61,7 @@ class ExplainRequest:
         seed: of everything random.
         image: how pictures are drawn.
         metrics: measures of the explanation's quality.
+        target_field: where the client wrote the target.
     """
 
     method: Method
@@ -75,6 +76,7 @@ class ExplainRequest:
     seed: int = 0
     image: ImageStyle = dataclasses.field(default_factory=ImageStyle)
     metrics: tuple[str, ...] = ()
+    target_field: str = "explain.target"
 
 
 def parse_request(document: Any, default_method: str = DEFAULT_METHOD) -> ExplainRequest:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,9 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
     try:
         document = json.loads(whole) if isinstance(whole, str) else None
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"Parameter 'explain' is not JSON: {error}") from error
+        raise InvalidInput(f"parameters.explain is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidInput("Parameter 'explain' must be a JSON object as text")
+        raise InvalidInput("parameters.explain must be a JSON object as text")
     flat = [key for key in KEYS if key not in _NESTED]
     document.update({key: _flat(key, value) for key, value in given.items() if key in flat})
     method = find_method(document.get("method", default_method))
@@ -62,7 +64,7 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
     for key in arguments:
         if key not in known:
             raise InvalidInput(
-                f"Parameter '{key}' is unknown; allowed are {', '.join([*flat, 'explain', *known])}"
+                f"parameters.{key} is unknown; allowed are {', '.join([*flat, 'explain', *known])}"
             )
     if arguments:
         nested = document.get("args", {})
@@ -70,6 +72,24 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
             raise InvalidInput("explain.args must be an object")
         document["args"] = {**nested, **{key: _number(value) for key, value in arguments.items()}}
     return document
+
+
+@contextlib.contextmanager
+def in_words_of(parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Let errors name fields as the client wrote them: `parameters.n_steps`, not `explain.args.n_steps`.
+
+    Raises:
+        InvalidInput: whatever is raised inside, in these words.
+    """
+
+    def as_written(field: re.Match[str]) -> str:
+        return f"parameters.{field[1]}" if field[1] in parameters else field[0]
+
+    try:
+        yield
+    except InvalidInput as error:
+        message = re.sub(r"\bexplain\.(?:args\.)?(\w+)", as_written, error.message)
+        raise InvalidInput(message) from error
 
 
 def wish_for_outputs(request: ExplainRequest, wanted: Sequence[str], inputs: Sequence[str]) -> ExplainRequest:

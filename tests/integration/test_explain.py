@@ -80,7 +80,13 @@ def test_v2(samples):
     assert total - gain == pytest.approx(outputs["delta"]["data"][0], abs=1e-4)
     bad = samples.post("/v2/models/wine/explain", {**body, "parameters": {"steps": 3}})
     assert bad.status == 400
-    assert "Parameter 'steps' is unknown; allowed are method" in bad.json()["error"]
+    assert "parameters.steps is unknown; allowed are method" in bad.json()["error"]
+    for parameters, text in (
+        ({"n_steps": "0"}, "parameters.n_steps must"),
+        ({"target": 9}, "parameters.target must"),
+    ):
+        bad = samples.post("/v2/models/wine/explain", {**body, "parameters": parameters})
+        assert (bad.status, bad.json()["error"][: len(text)]) == (400, text)
 
 
 def test_v2_binary(samples):
