@@ -2,8 +2,7 @@
 
 Every change goes through here: a client's (the management API, V2's repository extension) and those of a
 model store that is read again. Changes to one model happen one after the other, in the order they were
-asked for; a change that fails leaves everything as it was. A change that has begun goes on when its
-client goes away.
+asked for (`changes`); a change that fails leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from predictor.archives.archive import ModelArchive
 from predictor.archives.errors import ArchiveError
@@ -27,11 +25,10 @@ from predictor.errors import (
     ModelSourceNotFound,
     ModelUnusable,
     ModelVersionNotFound,
-    PredictorError,
     RequirementsFailed,
-    ShuttingDown,
     WorkersFailed,
 )
+from predictor.serving.changes import Changes, outcome
 from predictor.serving.fingerprint import Fingerprint, fingerprint
 from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry
@@ -39,8 +36,6 @@ from predictor.serving.sources import Source, Sources
 from predictor.serving.store import ModelStore, ModelWishes
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 # Of one model: more is a mistake, and starting them would take the machine down.
 MAX_WORKERS = 256
@@ -93,10 +88,8 @@ class ModelManager:
         self._store = store
         self._sources = sources
         self._unregister_timeout = unregister_timeout
-        self._locks: dict[str, tuple[asyncio.Lock, list[None]]] = {}
         self._downloads: dict[ServedModel, Source] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._closed = False
+        self._changes = Changes()
         for model in registry.models():
             self._note(model.archive.source)
 
@@ -112,11 +105,11 @@ class ModelManager:
         if (wish.wishes.workers or 0) > MAX_WORKERS:
             raise InvalidInput(f"initial_workers cannot be more than {MAX_WORKERS}.")
         if wish.wait:
-            return await self._run(self._register(wish))
+            return await self._changes.run(self._register(wish))
         opened: asyncio.Future[ServedModel] = asyncio.get_running_loop().create_future()
-        task = self._begin(self._register(wish, opened))
+        task = self._changes.begin(self._register(wish, opened))
         await asyncio.wait([task, opened], return_when=asyncio.FIRST_COMPLETED)
-        return opened.result() if opened.done() else await _outcome(task)
+        return opened.result() if opened.done() else await outcome(task)
 
     async def unregister(self, name: str, version: str | None = None) -> None:
         """Stop serving a version of a model, the default one unless told otherwise, once it is idle.
@@ -126,7 +119,7 @@ class ModelManager:
             ModelVersionNotFound: the name is known, the version is not.
             DefaultVersionInUse: it is the default, and there are others.
         """
-        await self._run(self._unregister(name, version))
+        await self._changes.run(self._unregister(name, version))
 
     async def scale(
         self, name: str, version: str | None, minimum: int, maximum: int, *, wait: bool
@@ -155,9 +148,9 @@ class ModelManager:
         model = self.registry.get(name, version)
         change = self._scale(name, model.version, minimum, maximum)
         if wait:
-            await self._run(change)
+            await self._changes.run(change)
         else:
-            self._begin(change)
+            self._changes.begin(change)
         return model
 
     async def set_default(self, name: str, version: str) -> None:
@@ -167,7 +160,7 @@ class ModelManager:
             ModelNotFound: nothing has this name.
             DefaultVersionNotFound: the name is known, the version is not.
         """
-        async with self._alone(self.registry.get(name).name):
+        async with self._changes.alone(self.registry.get(name).name):
             try:
                 self.registry.set_default(self.registry.get(name, version))
             except ModelVersionNotFound:
@@ -181,7 +174,7 @@ class ModelManager:
             ModelNotFound: the store has none.
             PredictorError: it cannot be opened or loaded; what was served before is served on.
         """
-        return await self._run(self._load(name))
+        return await self._changes.run(self._load(name))
 
     async def unload(self, name: str) -> None:
         """Stop serving every version of a model, once it is idle.
@@ -189,7 +182,7 @@ class ModelManager:
         Raises:
             ModelNotFound: nothing has this name.
         """
-        await self._run(self._unload(name))
+        await self._changes.run(self._unload(name))
 
     # what a model store that is read again asks for
 
@@ -206,7 +199,7 @@ class ModelManager:
             PredictorError: the new one cannot be served; the old one is served on, and what was
                 unpacked for the new one is removed.
         """
-        async with self._alone(archive.name):
+        async with self._changes.alone(archive.name):
             model = await self._make(archive)
             model.at_startup = at_startup
             await self._bring_up(model)
@@ -220,7 +213,7 @@ class ModelManager:
 
     async def remove(self, model: ServedModel) -> None:
         """Stop serving `model`, once it is idle; nothing happens if it is not served any more."""
-        async with self._alone(model.name):
+        async with self._changes.alone(model.name):
             if model not in self.registry.models():
                 return
             await self._drop(model)
@@ -230,10 +223,7 @@ class ModelManager:
 
     async def close(self) -> None:
         """Give up every change that is under way, and begin no other."""
-        self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._changes.close()
 
     # private
 
@@ -244,7 +234,7 @@ class ModelManager:
         source = await self._sources.find(wish.url, kms=wish.kms)
         try:
             archive = await asyncio.to_thread(self._open, source, wish)
-            async with self._alone(archive.name):
+            async with self._changes.alone(archive.name):
                 model = await self._add(archive, wish, source, opened)
         except BaseException:
             await asyncio.to_thread(source.discard)
@@ -306,7 +296,7 @@ class ModelManager:
             raise
 
     async def _unregister(self, name: str, version: str | None) -> None:
-        async with self._alone(self.registry.get(name, version).name):
+        async with self._changes.alone(self.registry.get(name, version).name):
             model = self.registry.get(name, version)
             if self.registry.is_default(model) and len(self.registry.versions(name)) > 1:
                 raise DefaultVersionInUse(name)
@@ -319,7 +309,7 @@ class ModelManager:
         logger.info("model %s %s: no longer served", model.name, model.version)
 
     async def _scale(self, name: str, version: str, minimum: int, maximum: int) -> None:
-        async with self._alone(self.registry.get(name, version).name):
+        async with self._changes.alone(self.registry.get(name, version).name):
             model = self.registry.get(name, version)
             before = model.policy
             await model.scale(minimum, maximum, self._store.threads(maximum, len(self.registry.models())))
@@ -364,7 +354,7 @@ class ModelManager:
         return found
 
     async def _unload(self, name: str) -> None:
-        async with self._alone(self.registry.get(name).name):
+        async with self._changes.alone(self.registry.get(name).name):
             models = self.registry.versions(name)
             await asyncio.gather(*(self._drop(model) for model in models))
         self._tell()
@@ -401,61 +391,6 @@ class ModelManager:
     def _tell(self) -> None:
         for tell in self.changed:
             tell()
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, name: str) -> AsyncIterator[None]:
-        """Wait until no other change to the model `name` is under way, and keep others waiting."""
-        lock, users = self._locks.setdefault(name, (asyncio.Lock(), []))
-        users.append(None)
-        try:
-            async with lock:
-                yield
-        finally:
-            users.pop()
-            if not users:
-                del self._locks[name]
-
-    async def _run(self, change: Coroutine[Any, Any, Result]) -> Result:
-        """Carry a change out, to its end even if whoever waits for it goes away."""
-        return await _outcome(self._begin(change))
-
-    def _begin(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        if self._closed:
-            change.close()
-            raise _shutting_down()
-        task = asyncio.ensure_future(change)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        """Say what went wrong, whether or not somebody still waits for it."""
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, PredictorError):
-            logger.log(logging.ERROR if error.status >= 500 else logging.WARNING, "%s", error.message)
-        elif error is not None:
-            logger.error("a change to the models failed", exc_info=error)
-
-
-async def _outcome(task: asyncio.Task[Result]) -> Result:
-    """Wait for a change, which goes on when the caller is cancelled.
-
-    Raises:
-        ShuttingDown: the change has been given up; the caller has not, and owes its client an answer.
-    """
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if task.cancelled():
-            raise _shutting_down() from None
-        raise
-
-
-def _shutting_down() -> ShuttingDown:
-    return ShuttingDown("the server is shutting down", "")
 
 
 async def _reach(model: ServedModel) -> None:

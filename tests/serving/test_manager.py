@@ -135,12 +135,12 @@ async def test_a_registration_goes_on_when_its_client_goes_away(made, store, mon
     make_model(store, "m")
     manager = made()
     client = asyncio.ensure_future(manager.register(_wish()))
-    await until(lambda: manager._tasks and next(iter(manager._locks), None))
+    await until(lambda: manager._changes._tasks and next(iter(manager._changes._locks), None))
     await asyncio.sleep(0.05)
     client.cancel()
     await settle()
     assert manager.registry.names() == []
-    for task in list(manager._tasks):
+    for task in list(manager._changes._tasks):
         assert not task.cancelled()
     await manager.close()
     assert manager.registry.names() == []
@@ -161,7 +161,7 @@ async def test_changes_to_one_model_wait_for_each_other_and_for_no_other_model(m
     model.workers[0].become_ready()
     await removal
     assert manager.registry.names() == ["n"]
-    assert manager._locks == {}
+    assert manager._changes._locks == {}
 
 
 async def test_scaling_that_fails_is_taken_back(made, store, monkeypatch):
