@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from predictor.errors import InvalidInput, ModelControlOff
+from predictor.errors import InvalidInput
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.protocols.model_status import model_status
+from predictor.serving.errors import ModelControlOff
 from predictor.serving.manager import ModelManager, Registration
 from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry

@@ -16,19 +16,17 @@ from pathlib import Path
 
 from predictor.archives.archive import ModelArchive
 from predictor.archives.errors import ArchiveError
-from predictor.errors import (
+from predictor.errors import InvalidInput, ModelNotFound, ModelVersionNotFound
+from predictor.serving.changes import Changes, outcome
+from predictor.serving.errors import (
     DefaultVersionInUse,
     DefaultVersionNotFound,
-    InvalidInput,
     ModelConflict,
-    ModelNotFound,
     ModelSourceNotFound,
     ModelUnusable,
-    ModelVersionNotFound,
     RequirementsFailed,
     WorkersFailed,
 )
-from predictor.serving.changes import Changes, outcome
 from predictor.serving.fingerprint import Fingerprint, fingerprint
 from predictor.serving.model import ServedModel
 from predictor.serving.registry import Registry

@@ -22,7 +22,7 @@ import httpx
 
 from predictor import durable
 from predictor.archives.archive import ARCHIVE_SUFFIXES, is_model_folder
-from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
+from predictor.serving.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
 from predictor.serving.fingerprint import Fingerprint, fingerprint
 
 logger = logging.getLogger(__name__)

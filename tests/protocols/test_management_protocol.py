@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from protocol_fakes import FakeModel, call, parsed, registry
 
-from predictor.errors import InvalidInput, ModelControlOff
+from predictor.errors import InvalidInput
 from predictor.protocols import openapi
 from predictor.protocols.management import ManagementProtocol
 from predictor.protocols.managing import (
@@ -20,6 +20,7 @@ from predictor.protocols.managing import (
     read_int,
     register_parameters,
 )
+from predictor.serving.errors import ModelControlOff
 
 TRANSCRIPTS = Path(__file__).parents[3] / "shared" / "data" / "torchserve" / "transcripts"
 

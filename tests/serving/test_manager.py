@@ -9,20 +9,16 @@ from serving_fakes import FakeWorker, request, settle, until
 from support.models import make_model
 
 from predictor.configuration import resolve
-from predictor.errors import (
-    DefaultVersionInUse,
-    DefaultVersionNotFound,
-    InvalidInput,
-    ModelConflict,
-    ModelNotFound,
-    ModelNotReady,
-    ModelUnusable,
-    ModelVersionNotFound,
-    ShuttingDown,
-    WorkersFailed,
-)
+from predictor.errors import InvalidInput, ModelNotFound, ModelNotReady, ModelVersionNotFound, ShuttingDown
 from predictor.ipc.messages import Verb
 from predictor.serving import pool
+from predictor.serving.errors import (
+    DefaultVersionInUse,
+    DefaultVersionNotFound,
+    ModelConflict,
+    ModelUnusable,
+    WorkersFailed,
+)
 from predictor.serving.manager import ModelManager, Registration
 from predictor.serving.model import ModelState
 from predictor.serving.reload import Reloader

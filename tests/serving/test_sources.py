@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from predictor.addresses import parse_allowed_urls
-from predictor.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
 from predictor.serving import sources as module
+from predictor.serving.errors import DownloadFailed, ModelFileExists, ModelSourceNotFound
 from predictor.serving.sources import Sources
 
 HOST = "http://models.test"

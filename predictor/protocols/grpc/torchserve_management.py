@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 
-from predictor.errors import InvalidInput, ModelControlOff, PredictorError
+from predictor.errors import InvalidInput, PredictorError
 from predictor.protocols.grpc.calls import Context, Method, guarded, parse
 from predictor.protocols.grpc.status import torchserve_details, torchserve_status
 from predictor.protocols.managing import ModelManagement, RegisterParameters
 from predictor.protocols.pretty import pretty_text
+from predictor.serving.errors import ModelControlOff
 from predictor.torchserve.protos import management_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ManagementAPIsService"].full_name
