@@ -32,14 +32,14 @@ def load_json(body: bytes) -> Any:
 def parse_constants(text: bytes) -> Any:
     """Parse JSON that holds NaN or Infinity, which is not JSON but what Python writes.
 
-    What else Python reads and orjson does not write stays out: integers of more than 64 bits become floats,
-    as they do in JSON without such constants, and half a surrogate pair is an error.
+    What else Python reads and orjson does not stays out: integers of more than 64 bits become floats, as they
+    do in JSON without such constants, and half a surrogate pair and UTF-16 are errors.
 
     Raises:
         ValueError: it is not that either.
         RecursionError: it is nested too deeply.
     """
-    value = json.loads(text, parse_int=_integer)
+    value = json.loads(text.decode("utf-8"), parse_int=_integer)
     if b"\\u" in text:
         json.dumps(value, ensure_ascii=False).encode()
     return value

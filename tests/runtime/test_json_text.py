@@ -37,6 +37,12 @@ def test_half_a_surrogate_pair_is_refused_either_way(text, constant):
         load_json(f"[{constant}, {text}]".encode())
 
 
+@pytest.mark.parametrize("text", [b'["\xed\xa0\x80", NaN]', b"\xef\xbb\xbf[NaN]", "[NaN]".encode("utf-16")])
+def test_only_utf_8_is_read(text):
+    with pytest.raises(InvalidInput, match="Invalid JSON"):
+        load_json(text)
+
+
 @pytest.mark.parametrize("text", ['["\\ud83d\\ude00", NaN]', '["\\\\ud800", NaN]', '["é", "\\u00e9", NaN]'])
 def test_other_escapes_are_read(text):
     assert parse_constants(text.encode())[0] == json.loads(text)[0]
