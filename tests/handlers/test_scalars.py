@@ -44,7 +44,7 @@ def _answers(handler, rows):
 
 
 def test_rows_become_one_array():
-    rows = [{"a": 1, "b": 2.5}, {"data": {"b": 4, "a": 3}}, {"body": {"a": -0.0, "b": 0}}]
+    rows = [{"a": 1, "b": 2.5}, {"data": {"b": 4, "a": 3}}, {"body": bytearray(b'{"a": -0.0, "b": 0}')}]
     array = stack_scalars(NAMES, rows)
     assert array is not None
     assert array.dtype == np.float32
@@ -69,9 +69,12 @@ def test_rows_become_one_array():
         {"a": np.float64(1), "b": 1},
         {"data": [1, 2]},
         {"body": b"{}"},
+        {"body": b'{"a": 1, "b": '},
+        {"body": "[" * 100_000},
+        {"b": 1, "data": {"a": 1, "b": 2}},
         {},
     ],
-    ids=str,
+    ids=lambda row: str(row)[:40],
 )
 def test_anything_else_is_left_to_the_slow_way(row):
     assert stack_scalars(NAMES, [{"a": 1, "b": 2}, row]) is None
@@ -85,9 +88,11 @@ _VALUES = (
     | st.none()
     | st.text(max_size=2)
 )
-_ROWS = st.dictionaries(
-    st.sampled_from(["a", "b", "c", "data"]), _VALUES | st.just({"a": 1, "b": 2}), max_size=3
+_TEXTS = st.sampled_from(['{"a": 1, "b": 2}', ' {"b": 0.5, "a": NaN}', "[1, 2]", "{", '{"a": true, "b": 1}'])
+_WHOLE = (
+    st.just({"a": 1, "b": 2}) | _TEXTS | _TEXTS.map(str.encode) | _TEXTS.map(lambda t: bytearray(t, "ascii"))
 )
+_ROWS = st.dictionaries(st.sampled_from(["a", "b", "c", "data", "body"]), _VALUES | _WHOLE, max_size=3)
 
 
 @given(st.lists(st.fixed_dictionaries({"a": _VALUES, "b": _VALUES}) | _ROWS, min_size=1, max_size=4))
