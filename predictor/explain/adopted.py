@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from predictor.explain.text import Word
+from predictor.handlers.tensors import Table
 from predictor.ipc.messages import TensorSpec
 
 Model = Callable[..., torch.Tensor]
@@ -43,6 +44,7 @@ class Adopted:
         gives_probabilities: the outputs are probabilities already.
         has_state: the function is half of what the handler does for a batch, and may depend on what the other
             half has left behind: no other batch may come between its calls.
+        others: more examples like `tensors`, where the row holds several.
     """
 
     model: Any
@@ -53,6 +55,7 @@ class Adopted:
     spoken: Sequence[Word] = ()
     gives_probabilities: bool = False
     has_state: bool = False
+    others: Sequence[Mapping[str, torch.Tensor]] = ()
 
     def embedding(self, model: Any) -> None:
         """Know nothing of embeddings."""
@@ -60,6 +63,10 @@ class Adopted:
     def example(self, row: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
         """Return the example at hand; the row has been read to make it."""
         return self.tensors
+
+    def examples(self, table: Table) -> list[tuple[Mapping[str, torch.Tensor], dict[str, str]]]:
+        """Return the examples at hand, each with its texts; the row has been read to make them."""
+        return [(tensors, self.texts({})) for tensors in (self.tensors, *self.others)]
 
     def texts(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return the text of the example, by input."""

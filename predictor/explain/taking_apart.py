@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from PIL import Image
@@ -45,6 +46,14 @@ class Pieces:
     packed: bool = False
     sentence: str | None = None
     words: tuple[Word, ...] = ()
+
+    def named(self, name: str) -> Pieces:
+        """Return the same under the name `name`, if it is a single input."""
+        if len(self.specs) != 1:
+            return self
+        (spec,) = self.specs
+        specs = (msgspec.structs.replace(spec, name=name),)
+        return dataclasses.replace(self, specs=specs, tensors={name: self.tensors[spec.name]})
 
 
 def payload_key(row: Row) -> str:

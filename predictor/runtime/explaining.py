@@ -7,6 +7,7 @@ from typing import Any
 
 from predictor.errors import InvalidInput, InvalidOutput, PredictorError
 from predictor.explain.foreign import ForeignExplainer
+from predictor.explain.joined import WishfulRows
 from predictor.handlers.context import Context, RequestProcessor
 from predictor.runtime.loader import EntryPoint, LoadedHandler
 
@@ -40,7 +41,7 @@ class RowExplainer:
         """
         accepts = [_header(processor, "accept") for processor in processors]
         pairs = list(zip(rows, accepts, strict=True))
-        rich = entry_point is self._handler.entry_point and [self.foreign.wants(*pair) for pair in pairs]
+        rich = entry_point is self._handler.entry_point and [self._is_rich(*pair) for pair in pairs]
         if not rich or not any(rich):
             answers: list[Any] = entry_point(rows, self._context)
             return answers
@@ -52,8 +53,13 @@ class RowExplainer:
         finally:
             self._context.request_ids, self._context.request_processor = ids, processors
 
+    def _is_rich(self, row: Any, accept: str) -> bool:
+        return isinstance(row, WishfulRows) or self.foreign.wants(row, accept)
+
     def _explain(self, row: Any, accept: str) -> Any:
         try:
+            if isinstance(row, WishfulRows):
+                return self.foreign.explain_tensors(row)
             return self.foreign.explain(row, accept)
         except PredictorError as error:
             return error

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from predictor.errors import InvalidInput
+from predictor.explain.joined import WishfulRows, has_wishes
 from predictor.explain.tables import WishfulTable
 from predictor.handlers.declaration import Signature
 from predictor.handlers.parameters import AnswerParameters
@@ -50,6 +51,9 @@ def decode_v2(request: InferenceRequest, signature: Signature | None) -> tuple[l
         table = _table(call.inputs)
         return [table], lambda answers, parameters: encode(select(call.wanted, answers[0]), parameters)
     rows, sizes = _rows(call)
+    if request.verb is Verb.EXPLAIN and has_wishes(call.options):
+        wishful_rows = WishfulRows(rows, call.options, tuple(item.name for item in call.wanted))
+        return [wishful_rows], lambda answers, parameters: encode(select(call.wanted, answers[0]), parameters)
     if len(call.wanted) > len(call.inputs):
         raise InvalidInput(f"{len(call.wanted)} outputs are asked for, and there is one for each input")
     return rows, lambda answers, parameters: encode(_gather(call, sizes, answers), parameters)

@@ -13,6 +13,8 @@ import signal
 import struct
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 from PIL import Image
 from support import wire
@@ -20,7 +22,9 @@ from support.explain_load import check_mixed
 from support.explain_wires import WIRES
 from support.models import REPOSITORY, SAMPLES
 from support.processes import wait_until
-from support.server import Server
+from support.server import Server, free_port
+
+from predictor.oip import inference_pb2 as pb
 
 ORACLE = REPOSITORY / "tests" / "oracle" / "archives"
 PICTURE = (SAMPLES / "digits" / "examples" / "3.png").read_bytes()
@@ -183,8 +187,10 @@ def archives(tmp_path_factory):
     """TorchServe's image_classifier, which knows nothing of rich explanations; an own worker explains."""
     store = tmp_path_factory.mktemp("archives")
     shutil.copy(ORACLE / "models" / "classifier.mar", store)
-    with Server(store, "--explain-workers", "1") as running:
+    port = free_port()
+    with Server(store, "--explain-workers", "1", "--grpc-port", str(port)) as running:
         running.wait_log("classifier 1.0: explaining worker 0 is ready")
+        running.grpc_port = port
         yield running
 
 
@@ -203,6 +209,31 @@ def test_an_image_classifier_of_torchserve_is_explained_without_its_help(archive
     assert drawn.header("content-type") == "image/png"
     legacy = archives.post("/explanations/classifier", PICTURE).json()
     assert len(legacy) == 3, "TorchServe's own answer: channels of pixels"
+
+
+def test_an_image_classifier_of_torchserve_is_explained_over_v2_and_grpc(archives):
+    picture = base64.b64encode(PICTURE).decode()
+    wish = {"method": "integrated_gradients", "target": 2, "args": {"n_steps": 8}, "reduce": "none"}
+    plain = archives.post(
+        "/v1/models/classifier:explain", {"instances": [{"data": picture}], "explain": wish}
+    ).json()
+    expected = np.array(plain["explanations"][0]["inputs"][0]["attributions"])
+    inputs = [{"name": "photo", "datatype": "BYTES", "shape": [1], "data": [picture]}]
+    wishes = {"method": "integrated_gradients", "target": 2, "n_steps": 8}
+    answer = archives.post("/v2/models/classifier/explain", {"inputs": inputs, "parameters": wishes}).json()
+    rest = {item["name"]: item for item in answer["outputs"]}
+    assert rest["attributions.photo"]["shape"] == [1, *expected.shape]
+    request = pb.ModelInferRequest(model_name="classifier")
+    request.inputs.add(name="photo", datatype="BYTES", shape=[1]).contents.bytes_contents.append(PICTURE)
+    request.parameters["explain"].string_param = json.dumps({"method": "integrated_gradients", "target": 2})
+    request.parameters["n_steps"].int64_param = 8
+    with grpc.insecure_channel(f"127.0.0.1:{archives.grpc_port}") as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        found = pb.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=60))
+    over_grpc = {item.name: item.contents.fp32_contents for item in found.outputs}
+    assert [item.name for item in found.outputs] == list(rest)
+    for values in (rest["attributions.photo"]["data"], over_grpc["attributions.photo"]):
+        np.testing.assert_allclose(np.reshape(values, expected.shape), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="sessions are not scheduled as groups")

@@ -1,0 +1,198 @@
+"""How a handler that declares nothing is made to look like one that does, for one row of its input.
+
+Two ways, the first that works:
+
+* its `preprocess` makes a tensor and its `model` takes it: attributions are of that tensor;
+* only its answers can be had: the input itself is taken apart (see `taking_apart.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from predictor.errors import InvalidInput, PredictorError
+from predictor.explain.adopted import Adopted, AdoptedSignature
+from predictor.explain.answers import AnswerReader
+from predictor.explain.shadow import ModelKind, kind_of
+from predictor.explain.taking_apart import Pieces, payload_key, take_apart
+from predictor.explain.variants import Variants
+from predictor.ipc.messages import TensorSpec
+
+logger = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+Predict = Callable[[Sequence[Row]], Sequence[Any]]
+
+
+class Adopting:
+    """Finds for a row a function of tensors that answers like the handler."""
+
+    def __init__(self, instance: Any, predict: Predict) -> None:
+        """Prepare for a handler: its object, None for a function, and what answers rows as predictions."""
+        self._instance = instance
+        self._predict = predict
+
+    @property
+    def model(self) -> Any:
+        """The handler's model, None where it has none of that name."""
+        return getattr(self._instance, "model", None)
+
+    def by_tensor(self, row: Row, name: str = "input") -> Adopted | None:
+        """Return the model behind the handler's own preprocessing, None where that is no single tensor.
+
+        Args:
+            row: with a tensor of V2 it may be several examples, if preprocessing makes as many of it.
+            name: of what is explained.
+        """
+        if not callable(getattr(self._instance, "preprocess", None)) or self.model is None:
+            return None
+        try:
+            prepared = self._instance.preprocess([dict(row)])
+        except Exception as error:  # noqa: BLE001 - a handler's own code; what it answers tells more
+            logger.info("preprocess does not take the row alone: %s", error)
+            return None
+        if not isinstance(prepared, torch.Tensor) or prepared.dim() < 2:
+            return None
+        if len(prepared) not in (1, _rows(row)) or not len(prepared):
+            return None
+        prepared = prepared.detach().clone()
+        calls_handler = kind_of(self.model) is ModelKind.CALLABLE
+        model = self._inferring if calls_handler else self.model
+        count = _outputs(model, prepared)
+        if not count:
+            return None
+        tensor = prepared[0]
+        kind = "image" if tensor.dim() == 3 and len(tensor) in (1, 3) else "tensor"
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        spec = TensorSpec(name, dtype, tuple(tensor.shape), kind)
+        labels = _labels(getattr(self._instance, "mapping", None), count)
+        signature = AdoptedSignature((spec,), labels)
+        first, *others = ({name: tensor} for tensor in prepared)
+        return Adopted(
+            model, signature, prepared.device, first, has_state=calls_handler, others=tuple(others)
+        )
+
+    def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Call the handler's `inference`, which knows how to call a model that is no module."""
+        found = self._instance.inference(tensor)
+        found = found[0] if isinstance(found, (list, tuple)) else found
+        return torch.as_tensor(found).clone()
+
+    def by_answers(self, row: Row, name: str = "") -> Adopted:
+        """Return the handler as a function of the pieces of its input.
+
+        Args:
+            name: of what is explained; "" for what it is.
+
+        Raises:
+            InvalidInput: the input cannot be taken apart, or the handler's answer holds no numbers.
+        """
+        key = payload_key(row)
+        pieces = _pieces(row, key)
+        pieces = pieces.named(name) if name else pieces
+        reader = AnswerReader(self._predict([row])[0])
+        predict = Variants(self._predict, pieces)
+        is_classifier = reader.are_probabilities
+        blank = _Blank(self._predict, reader)
+
+        def model(*columns: torch.Tensor) -> torch.Tensor:
+            parts = list(zip(*columns, strict=True))
+            variants = [{**row, key: pieces.write(part)} for part in parts]
+            if pieces.sentence is None:
+                return reader.scores(predict(variants, parts))
+            empty = (columns[0] == 0).all(dim=1)
+            scores = torch.empty((len(variants), len(reader.read(reader.example))))
+            worded = [index for index in range(len(variants)) if not empty[index]]
+            if worded:
+                answers = predict([variants[index] for index in worded], [parts[index] for index in worded])
+                scores[worded] = reader.scores(answers)
+            for index in torch.nonzero(empty).flatten().tolist():
+                scores[index] = blank.scores(variants[index])
+            return scores
+
+        signature = AdoptedSignature(pieces.specs, reader.labels if is_classifier else (), pieces.packed)
+        return Adopted(
+            model,
+            signature,
+            torch.device("cpu"),
+            pieces.tensors,
+            pieces.sentence,
+            pieces.words,
+            gives_probabilities=is_classifier,
+        )
+
+
+def _rows(row: Row) -> int:
+    """Return the length of the first axis of a tensor of V2, 1 for anything else."""
+    shape = row.get("shape")
+    is_tensor = row.get("datatype", "BYTES") != "BYTES" and isinstance(shape, list) and len(shape) > 1
+    return int(shape[0]) if is_tensor and shape else 1
+
+
+def _pieces(row: Row, key: str) -> Pieces:
+    """Take the payload of a row apart; the batch axis of a tensor of V2 that holds one example is no part."""
+    payload = row[key]
+    if _rows(row) != 1 or row.get("datatype", "BYTES") == "BYTES" or len(row.get("shape", ())) < 2:
+        return take_apart(payload)
+    pieces = take_apart(payload[0])
+    return dataclasses.replace(pieces, write=lambda variant: [pieces.write(variant)])
+
+
+class _Blank:
+    """What a handler answers to a text without words, which many cannot."""
+
+    def __init__(self, predict: Predict, reader: AnswerReader) -> None:
+        self._predict = predict
+        self._reader = reader
+        self._failed = False
+
+    def scores(self, row: Row) -> torch.Tensor:
+        """Return the numbers of the answer; not a number, once, if the handler fails.
+
+        Once, because the output at the baseline is always told, whether the method needs it or not.
+
+        Raises:
+            InvalidInput: the method needs it.
+        """
+        if self._failed:
+            raise InvalidInput(
+                "explain.method: the handler cannot answer a text without words, which this method asks it; "
+                "feature_ablation takes only one word away at a time, of a text that has several"
+            )
+        try:
+            return self._reader.scores(self._predict([row]))
+        except Exception as error:  # noqa: BLE001 - a handler's own code
+            logger.info("the handler fails for a text without words: %s", error)
+            self._failed = True
+            return torch.full((1, len(self._reader.read(self._reader.example))), torch.nan)
+
+
+def _outputs(model: Any, prepared: torch.Tensor) -> int:
+    """Return how many numbers the model answers for one example, 0 if its answer is no such thing."""
+    try:
+        with torch.no_grad():
+            output = model(prepared)
+    except PredictorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the model may want to be called otherwise than we do
+        logger.info("the model cannot be called with what preprocess returns: %s", error)
+        return 0
+    output = output[0] if isinstance(output, (list, tuple)) and output else output
+    if not isinstance(output, torch.Tensor) or output.dim() not in (1, 2) or len(output) != len(prepared):
+        return 0
+    return output[0].numel()
+
+
+def _labels(mapping: Any, count: int) -> tuple[str, ...]:
+    """Return the labels of a classifier from TorchServe's index_to_name.json, () unless all are there."""
+    if not isinstance(mapping, Mapping) or len(mapping) != count:
+        return ()
+    found = [mapping.get(str(index)) for index in range(count)]
+    named = [value[-1] if isinstance(value, (list, tuple)) and value else value for value in found]
+    labels = tuple(name for name in named if isinstance(name, str))
+    return labels if len(labels) == count else ()
