@@ -27,7 +27,7 @@ def stack_scalars(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Ar
     values: list[float] = []
     known = frozenset(names)
     for row in rows:
-        inputs = row.get("data", row.get("body")) if known.isdisjoint(row) else row
+        inputs: Any = row.get("data", row.get("body")) if known.isdisjoint(row) else row
         if type(inputs) in _TEXT:
             inputs = _parsed(inputs)
         if type(inputs) is not dict or len(inputs) != len(names):
