@@ -18,6 +18,7 @@ import torch
 from predictor.errors import InvalidInput, PredictorError
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.answers import AnswerReader
+from predictor.explain.scenes import Reader, scene_reader
 from predictor.explain.shadow import ModelKind, kind_of
 from predictor.explain.taking_apart import Pieces, payload_key, take_apart
 from predictor.explain.variants import Variants
@@ -95,7 +96,7 @@ class Adopting:
         key = payload_key(row)
         pieces = _pieces(row, key)
         pieces = pieces.named(name) if name else pieces
-        reader = AnswerReader(self._predict([row])[0])
+        reader = _reader(self._predict([row])[0])
         predict = Variants(self._predict, pieces)
         is_classifier = reader.are_probabilities
         blank = _Blank(self._predict, reader)
@@ -127,6 +128,10 @@ class Adopting:
         )
 
 
+def _reader(answer: Any) -> Reader:
+    return scene_reader(answer) or AnswerReader(answer)
+
+
 def _rows(row: Row) -> int:
     """Return the length of the first axis of a tensor of V2, 1 for anything else."""
     shape = row.get("shape")
@@ -146,7 +151,7 @@ def _pieces(row: Row, key: str) -> Pieces:
 class _Blank:
     """What a handler answers to a text without words, which many cannot."""
 
-    def __init__(self, predict: Predict, reader: AnswerReader) -> None:
+    def __init__(self, predict: Predict, reader: Reader) -> None:
         self._predict = predict
         self._reader = reader
         self._failed = False
