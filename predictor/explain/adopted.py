@@ -41,7 +41,8 @@ class Adopted:
         tensors: the example, by input, without batch axis.
         sentence: the example, where it is a text whose words are switched off.
         spoken: its words.
-        gives_probabilities: the outputs are probabilities already.
+        gives_probabilities: the outputs are probabilities already, or anything else from 0 to 1.
+        output_kind: what they are then, for people.
         has_state: the function is half of what the handler does for a batch, and may depend on what the other
             half has left behind: no other batch may come between its calls.
         others: more examples like `tensors`, where the row holds several.
@@ -54,6 +55,7 @@ class Adopted:
     sentence: str | None = None
     spoken: Sequence[Word] = ()
     gives_probabilities: bool = False
+    output_kind: str = "probability"
     has_state: bool = False
     others: Sequence[Mapping[str, torch.Tensor]] = ()
 

@@ -125,6 +125,7 @@ class Adopting:
             pieces.sentence,
             pieces.words,
             gives_probabilities=is_classifier,
+            output_kind=reader.kind,
         )
 
 

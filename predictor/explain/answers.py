@@ -16,9 +16,12 @@ class AnswerReader:
 
     Attributes:
         example: the answer to the example itself.
+        kind: what the numbers are, if they are from 0 to 1.
         labels: of the numbers; () where the answer has none.
         are_probabilities: all of the numbers are between 0 and 1, and add up to no more than 1.
     """
+
+    kind = "probability"
 
     def __init__(self, answer: Any) -> None:
         """Look at the answer to the whole example.

@@ -227,7 +227,7 @@ class ExplainedBatch:
     @property
     def _kind(self) -> str:
         if self._model.gives_probabilities:
-            return "probability"
+            return str(getattr(self._model.handler, "output_kind", "probability"))
         return self._request.output if self._model.classes else "value"
 
     def _chances(self, scores: torch.Tensor) -> torch.Tensor | None:

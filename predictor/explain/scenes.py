@@ -28,12 +28,16 @@ class Reader(Protocol):
         """The answer to the example itself."""
 
     @property
+    def kind(self) -> str:
+        """What the numbers are, if they are from 0 to 1."""
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Of the numbers; () where the answer has none."""
 
     @property
     def are_probabilities(self) -> bool:
-        """Whether the numbers are from 0 to 1, so that they may be shown as probabilities."""
+        """Whether the numbers are from 0 to 1, and the greatest is that of what was predicted."""
 
     def read(self, answer: Any) -> list[float]:
         """Return the numbers of an answer."""
@@ -52,6 +56,7 @@ class _Found:
 class _Scene:
     """What both have in common: numbers from 0 to 1, each with a label."""
 
+    kind = ""
     are_probabilities = True
 
     def __init__(self, example: Any, labels: Sequence[str]) -> None:
@@ -69,6 +74,8 @@ class _Scene:
 
 class BoxReader(_Scene):
     """Reads lists of objects with their boxes; labels are "dog 0", "cat 1", by their places in the list."""
+
+    kind = "score"
 
     def __init__(self, answer: Any, found: Sequence[_Found]) -> None:
         """Look for `found`, which the answer to the whole picture holds."""
@@ -89,6 +96,8 @@ class BoxReader(_Scene):
 
 class MaskReader(_Scene):
     """Reads masks [height][width][class, score]; labels are the classes' numbers, the largest area first."""
+
+    kind = "share"
 
     def __init__(self, answer: Any, mask: Array) -> None:
         """Look for the classes of `mask`, that of the whole picture."""

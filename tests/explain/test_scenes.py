@@ -135,6 +135,7 @@ def test_a_detector_is_explained_box_by_box():
         answer = found.explain({"data": picture, "explain": {"target": target}}, "")
         assert answer["target"]["label"] == target
         assert answer["prediction"]["output"] == pytest.approx(1.0)
+        assert answer["prediction"]["kind"] == "score"
         weights = np.asarray(answer["inputs"][0]["attributions"])
         inside = np.zeros_like(weights, dtype=bool)
         inside[top : top + 4, left : left + 4] = True
@@ -152,6 +153,7 @@ def test_a_segmenter_is_explained_class_by_class():
     assert weights.sum() == pytest.approx(16.0)
     best = found.explain({"data": _picture((4, 4)), "explain": {}}, "")
     assert best["target"]["label"] == "0", "the class of the largest area"
+    assert best["prediction"]["kind"] == "share"
 
 
 def test_a_picture_in_which_nothing_is_found_cannot_be_explained():
