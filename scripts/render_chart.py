@@ -1,4 +1,4 @@
-"""Write charts/predictor/README.md from the chart's values.yaml; `--check` says whether it is up to date.
+"""Write charts/predictor/README.md from the chart's values.yaml.
 
 The comment above a key of values.yaml is its description. A key whose children have comments is a heading
 for them; any other stands in the table with its default.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,17 +111,10 @@ def _default(value: Value) -> str:
     return f"`{shown}`" if len(shown) <= _MAX_DEFAULT else "see `values.yaml`"
 
 
-def main() -> int:
-    """Write the page, or compare it; returns the exit status."""
-    page = render()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page, encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == page:
-        return 0
-    print(f"{PAGE.name} is not up to date: run python scripts/render_chart.py")
-    return 1
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

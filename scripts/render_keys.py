@@ -1,11 +1,7 @@
-"""Write docs/torchserve-config.md from the table of TorchServe's keys.
-
-`--check` says whether it is up to date.
-"""
+"""Write docs/torchserve-config.md from the table of TorchServe's keys."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,17 +116,10 @@ def _model_lines() -> Iterator[str]:
         yield f"| `{name}` | {text} |"
 
 
-def main() -> int:
-    """Write the page, or compare it; returns the exit status."""
-    rendered = render()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(rendered, encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == rendered:
-        return 0
-    print(f"{PAGE.name} is not up to date: run python scripts/render_keys.py")
-    return 1
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

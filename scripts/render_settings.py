@@ -1,12 +1,8 @@
-"""Write docs/settings.md, and the chart's schema of `settings`, from the settings themselves.
-
-`--check` says whether both are up to date.
-"""
+"""Write docs/settings.md, and the chart's schema of `settings`, from the settings themselves."""
 
 from __future__ import annotations
 
 import json
-import sys
 import typing
 from pathlib import Path
 
@@ -125,18 +121,11 @@ def _schema(field: FieldInfo) -> dict[str, typing.Any]:
     return {"type": kinds.get(kind, "string"), **limits}
 
 
-def main() -> int:
-    """Write both files, or compare them; returns the exit status."""
-    rendered = {PAGE: render(), CHART_SCHEMA: render_chart_schema()}
-    if "--check" not in sys.argv[1:]:
-        for file, text in rendered.items():
-            file.write_text(text, encoding="utf-8")
-        return 0
-    stale = [file.name for file, text in rendered.items() if file.read_text(encoding="utf-8") != text]
-    for name in stale:
-        print(f"{name} is not up to date: run python scripts/render_settings.py")
-    return 1 if stale else 0
+def main() -> None:
+    """Write both files."""
+    PAGE.write_text(render(), encoding="utf-8")
+    CHART_SCHEMA.write_text(render_chart_schema(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

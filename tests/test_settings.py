@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from predictor.settings import ENV_PREFIX, Settings, SettingsError, load_settings, read_settings_file
+from scripts import render_settings
 
 _ROOT = Path(__file__).parents[1]
 
@@ -141,8 +141,5 @@ def test_every_setting_is_documented(name):
 
 
 def test_the_page_of_settings_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("render_settings", _ROOT / "scripts" / "render_settings.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     page = (_ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == module.render(), "run: python scripts/render_settings.py"
+    assert page == render_settings.render(), "run: python scripts/render_settings.py"

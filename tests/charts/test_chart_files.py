@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -17,13 +16,7 @@ from support.models import REPOSITORY
 
 from predictor import __version__
 from predictor.settings import Settings
-
-
-def _script(name):
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import render_chart, render_settings
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +42,11 @@ def _merge(base, change):
 
 
 def test_the_readme_is_that_of_the_values():
-    assert (CHART / "README.md").read_text() == _script("render_chart").render(), (
-        "run: python scripts/render_chart.py"
-    )
+    assert (CHART / "README.md").read_text() == render_chart.render(), "run: python scripts/render_chart.py"
 
 
 def test_every_value_has_a_comment():
-    values = _script("render_chart").read_values((CHART / "values.yaml").read_text())
+    values = render_chart.read_values((CHART / "values.yaml").read_text())
     assert [".".join(value.path) for value in values if not value.comment] == []
 
 
@@ -67,7 +58,7 @@ def test_the_reader_of_values_sees_every_leaf(defaults):
             else:
                 yield (*path, key)
 
-    values = _script("render_chart").read_values((CHART / "values.yaml").read_text())
+    values = render_chart.read_values((CHART / "values.yaml").read_text())
     documented = {value.path for value in values}
     assert set(leaves(defaults)) == documented
 
@@ -78,7 +69,7 @@ def test_the_chart_has_the_version_of_the_server():
 
 
 def test_the_schema_knows_the_settings_as_they_are():
-    rendered = _script("render_settings").render_chart_schema()
+    rendered = render_settings.render_chart_schema()
     assert (CHART / "values.schema.json").read_text() == rendered, "run: python scripts/render_settings.py"
 
 
@@ -154,7 +145,7 @@ def test_a_wrong_value_is_refused(schema, defaults, change):
 def test_every_setting_is_a_value_or_has_one_of_its_own(schema):
     known = set(schema["definitions"]["settings"]["properties"])
     own = set(Settings.model_fields) - known
-    assert own <= set(_script("render_settings").OF_THE_CHART)
+    assert own <= set(render_settings.OF_THE_CHART)
 
 
 def test_the_dockerfile_keeps_what_the_chart_relies_on():

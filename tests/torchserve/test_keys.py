@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from predictor.settings import Settings
 from predictor.torchserve.config import _CONVERTERS, load_torchserve_config
 from predictor.torchserve.keys import GROUPS, KEYS, MODEL_KEYS, VARIABLES, Kind, Status
+from scripts import render_keys
 
 _ROOT = Path(__file__).parents[2]
 
@@ -32,11 +32,8 @@ ipex_gpu_enable debug version cpp_log_config plugins_path tsConfigFile metrics_f
 
 
 def test_the_page_is_up_to_date_and_shows_every_key():
-    spec = importlib.util.spec_from_file_location("render_keys", _ROOT / "scripts" / "render_keys.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     page = (_ROOT / "docs" / "torchserve-config.md").read_text(encoding="utf-8")
-    assert page == module.render(), "run: python scripts/render_keys.py"
+    assert page == render_keys.render(), "run: python scripts/render_keys.py"
     for name in [*KEYS, *MODEL_KEYS, *VARIABLES]:
         assert name in page
 
