@@ -1,20 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from serving_fakes import bodies, request
 
 from predictor.ipc.messages import Envelope, Verb
 from predictor.serving.job import Job
 from predictor.serving.queue import JobQueue
-
-
-@pytest.fixture
-def loop():
-    made = asyncio.new_event_loop()
-    yield made
-    made.close()
 
 
 @pytest.fixture
