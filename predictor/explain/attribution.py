@@ -10,6 +10,7 @@ from predictor.explain.gradients import gradient_shap, input_x_gradient, integra
 from predictor.explain.layers import deep_lift, grad_cam
 from predictor.explain.methods import Args, Method
 from predictor.explain.perturbation import feature_ablation, occlusion
+from predictor.explain.precision import full_precision
 from predictor.explain.shapley import kernel_shap, shapley_exact
 from predictor.explain.smoothing import Attribute, smooth
 
@@ -42,7 +43,7 @@ def attribute(method: Method, subject: Subject, examples: Examples, budget: Budg
     """
     function = _FUNCTIONS[method.name]
     # Tensors made under inference mode can never have gradients.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), full_precision():
         if args.get("noise_samples"):
             return smooth(function, subject, examples, budget, args)
         return function(subject, examples, budget, args)

@@ -44,6 +44,7 @@ class Subject:
         module: a module that hooks may be set on, which `forward` goes through; None if there is none.
         probability: explain probabilities instead of logits.
         prefix: how `forward` begins, where that is affine; None where it is not, or where it is not known.
+        autocast: what convolutions and products of `forward` compute in; None for the model's own.
     """
 
     forward: Callable[..., Any]
@@ -51,15 +52,22 @@ class Subject:
     module: torch.nn.Module | None = None
     probability: bool = False
     prefix: Prefix | None = None
+    autocast: torch.dtype | None = None
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Run the model once and return its outputs, float [rows, outputs]."""
-        output = self.forward(*inputs, *extras)
+        output = self._output((*inputs, *extras))
         if isinstance(output, (tuple, list)):
             output = output[0]
         scores: torch.Tensor = output.unsqueeze(1) if output.dim() == 1 else output.flatten(1)
         scores = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
         return as_probabilities(scores) if self.probability else scores
+
+    def _output(self, arguments: Tensors) -> Any:
+        if self.autocast is None:
+            return self.forward(*arguments)
+        with torch.autocast(arguments[0].device.type, self.autocast):
+            return self.forward(*arguments)
 
 
 def as_probabilities(scores: torch.Tensor) -> torch.Tensor:

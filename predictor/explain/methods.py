@@ -170,6 +170,12 @@ _NOISE = (
         words=("smoothgrad", "smoothgrad_sq", "vargrad"),
     ),
 )
+_PRECISION = Parameter(
+    "precision",
+    "float32",
+    "'bfloat16' is faster on devices that compute in it, and coarser; others refuse it",
+    words=("float32", "bfloat16"),
+)
 _GRID = Parameter(
     "grid", 7, "a picture is cut into grid x grid squares, each switched as one", 1, 64, whole=True
 )
@@ -204,6 +210,7 @@ METHODS: dict[str, Method] = {
                 ),
                 Parameter("tolerance", 0.01, "relative delta at which 'auto' is content", 1e-6, 1),
                 Parameter("max_steps", 128, "where 'auto' gives up", 8, 1024, whole=True),
+                _PRECISION,
                 *_NOISE,
             ),
             uses_baseline=True,
@@ -215,7 +222,7 @@ METHODS: dict[str, Method] = {
             "saliency",
             "How much the output moves when a value moves a little; the quickest look.",
             (Need.GRADIENTS,),
-            (Parameter("abs", True, "drop the sign"), *_NOISE),
+            (Parameter("abs", True, "drop the sign"), _PRECISION, *_NOISE),
             uses_baseline=False,
             is_complete=False,
             forwards=_one,
@@ -225,7 +232,7 @@ METHODS: dict[str, Method] = {
             "input_x_gradient",
             "The slope at the input times the input: exact for linear models, rough for others.",
             (Need.GRADIENTS,),
-            _NOISE,
+            (_PRECISION, *_NOISE),
             uses_baseline=False,
             is_complete=False,
             forwards=_one,
@@ -244,6 +251,7 @@ METHODS: dict[str, Method] = {
                     0,
                     10,
                 ),
+                _PRECISION,
             ),
             uses_baseline=True,
             is_complete=True,

@@ -19,6 +19,7 @@ from predictor.explain.layers import convolutions
 from predictor.explain.layout import ChannelsLast
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method, Need
 from predictor.explain.perturbation import places_of
+from predictor.explain.precision import autocast_dtype, full_precision
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy, unwrap
 from predictor.explain.shortcut import Shortcut
 from predictor.explain.text import Word
@@ -163,7 +164,7 @@ class ExplainedModel:
             words: for each example, the words of its texts by input.
 
         Raises:
-            InvalidInput: a baseline does not fit.
+            InvalidInput: a baseline does not fit, or the device does not compute in the precision asked for.
         """
         # A scalar input has no axis that features could lie along, so it gets one.
         columns = {
@@ -203,7 +204,7 @@ class ExplainedModel:
             seeds=(0,) * len(inputs[0]),
             background=self.background,
         )
-        return examples, slots, subject
+        return examples, slots, dataclasses.replace(subject, autocast=autocast_dtype(args, examples.device))
 
     def _all_slots(self) -> tuple[int, ...]:
         return (0,) if self.is_packed else tuple(range(len(self.signature.inputs)))
@@ -231,7 +232,8 @@ class ExplainedModel:
         places = Order(order, frozenset(index for index, spec in enumerate(specs) if not spec.shape))
         route = None
         if followed and self._shortcut is not None:
-            route = self._shortcut.route(*places.arguments(tensors))
+            with full_precision():
+                route = self._shortcut.route(*places.arguments(tensors))
         if route is not None and route.position not in order[:followed]:
             route = dataclasses.replace(route, tail=route, head=None)
         return places.subject(self._call, route, self.kind, self.module)

@@ -19,9 +19,10 @@ from predictor.explain.shadow import ModelKind, shadow_copy
 logger = logging.getLogger(__name__)
 
 _MOST_SHAPES = 64
-# Of the greatest number: what another order of sums may change, and nothing wrong comes near. A gradient may
-# jump at the kink of an activation, so it has more room than an output.
-_OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 1e-3
+# What another order of sums may change, and nothing wrong comes near, as shares of the greatest output and of
+# the gradient's length. A gradient jumps where rounding turns an activation on or off: by 8e-4 for one in a
+# ResNet-18, and it was the model's own gradient that missed what double precision gives.
+_OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 1e-2
 _DTYPES = (torch.float32, torch.float64)
 Tensors = Sequence[torch.Tensor]
 
@@ -141,7 +142,7 @@ def _agree(route: Route, plain: Route, rows: Tensors) -> bool:
         return False
     (output, slopes), (expected, expected_slopes) = _run(route, rows), _run(plain, rows)
     return _is_close(output, expected, _OUTPUT_TOLERANCE) and all(
-        _is_close(slope, other, _GRADIENT_TOLERANCE)
+        float((slope - other).norm()) <= _GRADIENT_TOLERANCE * float(other.norm())
         for slope, other in zip(slopes, expected_slopes, strict=True)
     )
 
