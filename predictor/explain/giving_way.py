@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from predictor.explain.precision import precision_outside
+
 # Lets others run; called with the seconds that the explanation has had to itself since it was last called.
 LetOthers = Callable[[float], None]
 
@@ -79,6 +81,7 @@ def as_before_explaining() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(precision_outside())
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -46,10 +46,37 @@ def full_precision() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    outside = _tf32()
+    _outside.append(outside)
+    _set_tf32((False, False))
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = products
-        torch.backends.cudnn.allow_tf32 = convolutions
+        _set_tf32(outside)
+        _outside.pop()
+
+
+@contextlib.contextmanager
+def precision_outside() -> Iterator[None]:
+    """Let what runs while an explanation is suspended compute as if there were none."""
+    if not _outside:
+        yield
+        return
+    inside = _tf32()
+    _set_tf32(_outside[0])
+    try:
+        yield
+    finally:
+        _set_tf32(inside)
+
+
+# The flags belong to the process: what they were when each of the nested explanations began.
+_outside: list[tuple[bool, bool]] = []
+
+
+def _tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def _set_tf32(flags: tuple[bool, bool]) -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags

@@ -13,6 +13,7 @@ from predictor.errors import InvalidInput
 from predictor.explain import precision
 from predictor.explain.attribution import attribute
 from predictor.explain.budget import Budget, Limits
+from predictor.explain.giving_way import as_before_explaining
 from predictor.explain.methods import METHODS, find_method
 from predictor.explain.precision import autocast_dtype, computes_bfloat16, full_precision
 
@@ -64,6 +65,9 @@ def test_tf32_is_off_only_meanwhile(monkeypatch):
         for flag in flags:
             flag.allow_tf32 = True
         with contextlib.suppress(ValueError), full_precision():
+            assert [flag.allow_tf32 for flag in flags] == [False, False]
+            with as_before_explaining():  # predictions, while this explanation gives way
+                assert [flag.allow_tf32 for flag in flags] == [True, True]
             assert [flag.allow_tf32 for flag in flags] == [False, False]
             raise ValueError
         assert [flag.allow_tf32 for flag in flags] == [True, True]
