@@ -12,7 +12,7 @@ import torch
 from predictor.errors import HandlerStatus, PayloadTooLarge
 from predictor.explain.giving_way import give_way, given_away
 
-# Numbers in one pass: 8 pictures of 3 x 224 x 224, 1600 of 28 x 28. Fewer of a ResNet-18 took 9 % longer, since
+# Numbers in one pass: 8 pictures of 3 x 224 x 224, 1600 of 28 x 28. With 4 a ResNet-18 took 9 % longer, since
 # each pass reorders the weights; more only took more memory. A GPU wants many more.
 _CPU_NUMBERS = 1_280_000
 _CUDA_NUMBERS = 20_000_000

@@ -52,7 +52,13 @@ def test_everything():
             "metrics": ["infidelity"],
         }
     )
-    assert request.args == {"abs": False, "noise_samples": 3, "noise_stdev": 0.1, "noise_type": "smoothgrad"}
+    assert request.args == {
+        "abs": False,
+        "precision": "float32",
+        "noise_samples": 3,
+        "noise_stdev": 0.1,
+        "noise_type": "smoothgrad",
+    }
     assert request.returns == ("image", "prediction")
     assert request.image == ImageStyle("heatmap", "positive", 1.0, 90.0, 0)
 
