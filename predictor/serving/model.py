@@ -148,6 +148,11 @@ class ServedModel:
         return self._lanes.waiting
 
     @property
+    def explanations_waiting(self) -> int:
+        """Those of them that want an explanation."""
+        return self._lanes.explanations.waiting
+
+    @property
     def running(self) -> int:
         """Requests that workers hold."""
         return self._lanes.running
