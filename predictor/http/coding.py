@@ -167,6 +167,7 @@ class _Stream:
         self._parts.append(part)
         self._size += len(part)
         if self._size > self._limit:
+            self._parts.clear()  # the error's traceback outlives the request's turn
             raise PayloadTooLarge(f"The request inflates to more than {self._limit} bytes (max_request_size)")
         if not self._zlib.eof:
             if not source and not part:
