@@ -21,6 +21,8 @@ from kserve.protocol.infer_type import RequestedOutput
 from support.server import Server, free_port
 from support.v2_store import make_v2_store
 
+from predictor.oip import inference_pb2 as pb
+
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "torchserve"
 IMAGE = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
 
@@ -308,3 +310,41 @@ def test_control_and_unknown_methods_over_grpc(v2):
             with pytest.raises(grpc.RpcError) as refused:
                 channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(b"\x0a\x04echo", timeout=10)
             assert refused.value.code() is code
+
+
+def test_a_stream_of_requests(v2):
+    """Triton's: every request is answered in order, and a bad one ends nothing."""
+    good = (
+        InferRequest("echo", [_input("x", IMAGE[:1], "FP32")], request_id="g").to_grpc().SerializeToString()
+    )
+    requests = [good, b"\xff\xff", b"\x0a\x04nope\x1a\x01n", b"\x0a\x04echo\x1a\x01e", good]
+    with _channel(v2) as channel:
+        method = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+        first, broken, unknown, empty, last = method(iter(requests), timeout=20)
+        assert list(method(iter([]), timeout=20)) == []
+    for answer in (first, last):
+        assert (answer.error_message, answer.infer_response.id) == ("", "g")
+        assert answer.infer_response.raw_output_contents[0] == IMAGE[:1].tobytes()
+    assert "not a ModelInferTarget" in broken.error_message
+    assert ("Model not found: nope" in unknown.error_message, unknown.infer_response.id) == (True, "n")
+    assert (empty.error_message, empty.infer_response.id) == ("'inputs' is empty", "e")
+
+
+def test_the_ids_of_a_streams_requests_are_their_own(v2):
+    item = {"name": "x", "datatype": "BYTES", "shape": [1]}
+    message = pb.ModelInferRequest(model_name="probe", inputs=[item])
+    message.inputs[0].contents.bytes_contents.append(b"a")
+    with _channel(v2) as channel:
+        method = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+        answers = list(method(iter([message, message]), metadata=[("x-request-id", "mine")], timeout=20))
+    reports = [json.loads(answer.infer_response.outputs[0].contents.bytes_contents[0]) for answer in answers]
+    ids = {report["request_id"] for report in reports}
+    assert len(ids) == 2
+    assert all(name.startswith("mine.") for name in ids)

@@ -6,6 +6,7 @@ A process of its own, because its gRPC messages have the same names as KServe's.
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
 
 import ml_dtypes
@@ -103,7 +104,7 @@ def check_http(client):
 
 
 def check_grpc(client):
-    """What gRPC alone has: compression, calls without waiting; not Triton's streams."""
+    """What gRPC alone has: compression, and streams of requests."""
     grpc = tritonclient.grpc
     assert client.get_server_metadata().name == "predictor"
     assert list(client.get_model_metadata("echo").outputs[0].shape) == [-1] * 4
@@ -112,6 +113,25 @@ def check_grpc(client):
     for coding in ("gzip", "deflate"):
         result = client.infer("echo", [source], compression_algorithm=coding, client_timeout=30)
         np.testing.assert_array_equal(result.as_numpy("y"), IMAGE)
+
+    check_stream(client, [tensor(grpc, "x", IMAGE[:1, :, :2] + number, "FP32") for number in range(5)])
+
+
+def check_stream(client, sources):
+    """A stream goes on after a request that is refused."""
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    for number, source in enumerate(sources):
+        client.async_stream_infer("echo", [source], request_id=str(number))
+        client.async_stream_infer("nope", [source], request_id=f"{number} refused")
+    for number in range(len(sources)):
+        result, error = answers.get(timeout=30)
+        assert error is None, error
+        assert result.get_response().id == str(number)
+        np.testing.assert_array_equal(result.as_numpy("y"), IMAGE[:1, :, :2] + number)
+        _, error = answers.get(timeout=30)
+        assert "Model not found: nope" in str(error)
+    client.stop_stream()
 
 
 async def check_asyncio(http_url, grpc_url):

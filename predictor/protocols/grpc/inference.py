@@ -6,7 +6,7 @@ the bytes it is: tensors are neither parsed nor written here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from predictor import __version__
 from predictor.errors import ModelNotFound, PredictorError
-from predictor.ipc.messages import Envelope, InferenceRequest, Verb
+from predictor.ipc.messages import Envelope, InferenceRequest, InferenceResult, Verb
 from predictor.oip import inference_pb2 as pb
 from predictor.oip.datatypes import EXPLAIN, GRPC_TYPE
 from predictor.protocols import inference, kserve
@@ -39,6 +39,9 @@ class InferenceService:
         """Return what a grpc.aio server is given, under the full name `service`."""
         methods: dict[str, Any] = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(guarded(self.model_infer, _status)),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
+                guarded(self.model_stream_infer, _status)
+            ),
         }
         for name, request_type, method in (
             ("ServerLive", pb.ServerLiveRequest, self.server_live),
@@ -107,16 +110,52 @@ class InferenceService:
 
     async def model_infer(self, body: bytes, context: Context) -> bytes:
         """Answer a serialised ModelInferRequest with a serialised ModelInferResponse."""
-        target: pb.ModelInferTarget = parse(pb.ModelInferTarget, body)
-        model = self._registry.get(target.model_name, target.model_version or None)
         call = current_call()
+        result = await self._infer(
+            parse(pb.ModelInferTarget, body),
+            body,
+            unique_id(call.request_id, call.request_id if call.chosen else ""),
+            context,
+        )
+        if result.status >= 400:
+            await context.abort(status_of_http(result.status), result.phrase or f"status {result.status}")
+        if result.headers:
+            await context.send_initial_metadata(metadata_of(result.headers))
+        return result.body
+
+    async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """Answer a stream of requests as Triton does, each before the next one is read; errors are messages.
+
+        What a handler sets as response headers has no place in a stream.
+        """
+        async for body in requests:
+            target = pb.ModelInferTarget()
+            try:
+                target = parse(pb.ModelInferTarget, body)
+                # A stream has many requests and one id.
+                request_id = unique_id(current_call().request_id, "stream")
+                result = await self._infer(target, body, request_id, context)
+            except PredictorError as error:
+                current_call().reason = error.message
+                await context.write(_stream_failure(target, error.message))
+                continue
+            if result.status >= 400:
+                await context.write(_stream_failure(target, result.phrase or f"status {result.status}"))
+            else:
+                await context.write(_serialise(pb.ModelStreamInferBytes(infer_response=result.body)))
+
+    async def _infer(
+        self, target: pb.ModelInferTarget, body: bytes, request_id: str, context: Context
+    ) -> InferenceResult:
+        """Run the model that `target`, the front of `body`, means."""
+        model = self._registry.get(target.model_name, target.model_version or None)
         headers = [
             (name, value if isinstance(value, str) else value.decode("latin-1"))
             for name, value in context.invocation_metadata() or ()
         ]
-        result = await model.infer(
+        return await model.infer(
             InferenceRequest(
-                request_id=unique_id(call.request_id, call.request_id if call.chosen else ""),
+                request_id=request_id,
                 verb=_verb(target),
                 envelope=Envelope.V2,
                 headers=headers,
@@ -125,11 +164,14 @@ class InferenceService:
                 model=(model.name, model.version),
             )
         )
-        if result.status >= 400:
-            await context.abort(status_of_http(result.status), result.phrase or f"status {result.status}")
-        if result.headers:
-            await context.send_initial_metadata(metadata_of(result.headers))
-        return result.body
+
+
+def _stream_failure(target: pb.ModelInferTarget, message: str) -> bytes:
+    """Return an error as a message, with what tells a client which of its requests it is about."""
+    answer = pb.ModelStreamInferResponse(error_message=message)
+    answer.infer_response.model_name = target.model_name
+    answer.infer_response.id = target.id
+    return _serialise(answer)
 
 
 def _verb(target: pb.ModelInferTarget) -> Verb:
