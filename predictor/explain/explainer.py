@@ -105,7 +105,7 @@ class Explainer:
         if "reduce" not in document:
             request = dataclasses.replace(request, reduce="none")
         wanted = table.wanted if isinstance(table, WishfulTable) else ()
-        request = wish_for_outputs(request, wanted, [spec.name for spec in self.model.signature.inputs])
+        request = wish_for_outputs(request, wanted, self.model.signature.inputs)
         asked = {}
         for position, (tensors, texts) in enumerate(self._handler.examples(table)):
             words = {name: self._handler.words(name, text) for name, text in texts.items()}

@@ -19,7 +19,8 @@ _WISHES = {
     *(parameter.name for method in METHODS.values() for parameter in method.parameters),
 }
 
-_ATTRIBUTIONS = "attributions."
+# Of outputs that belong to one input.
+_OF_INPUTS = ("attributions.", "words.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def has_wishes(parameters: Mapping[str, Any]) -> bool:
 def join_tables(tables: Sequence[Table]) -> Table:
     """Put the answers to the rows of one request below each other, output by output.
 
-    The attributions of texts are filled up with zeros to the length of the longest.
+    What belongs to the words of texts is filled up to the length of the longest, with zeros or "".
 
     Raises:
         InvalidInput: the pictures of an input differ in size.
@@ -54,9 +55,9 @@ def join_tables(tables: Sequence[Table]) -> Table:
     for table in tables:
         for name, tensor in table.items():
             columns.setdefault(name, []).append(tensor)
-    # Attributions belong to one input; what not every row has, such as a picture, would be nobody's.
-    kept = [name for name in columns if name.startswith(_ATTRIBUTIONS) or len(columns[name]) == len(tables)]
-    kept.sort(key=lambda name: not name.startswith(_ATTRIBUTIONS))
+    # What not every row has, such as a picture, would be nobody's.
+    kept = [name for name in columns if name.startswith(_OF_INPUTS) or len(columns[name]) == len(tables)]
+    kept.sort(key=lambda name: not name.startswith(_OF_INPUTS))
     return Table((name, _joined(name, columns[name])) for name in kept)
 
 
@@ -73,4 +74,6 @@ def _joined(name: str, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _filled(array: Array, length: int) -> Array:
-    return np.pad(array, ((0, 0), (0, length - array.shape[1])))
+    filled = np.full((len(array), length), "" if array.dtype == object else 0, dtype=array.dtype)
+    filled[:, : array.shape[1]] = array
+    return filled

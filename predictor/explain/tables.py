@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from predictor.errors import InvalidInput
-from predictor.explain.explanation import Array, Explanation
+from predictor.explain.explanation import Array, Explanation, InputPart
 from predictor.explain.methods import find_method
 from predictor.explain.rendering import render_picture
 from predictor.explain.request import KEYS, ExplainRequest
 from predictor.handlers.tensors import Table, Tensor
+from predictor.ipc.messages import TensorSpec
 
 # Parameters of V2 itself.
 _NOT_OURS = ("binary_data_output",)
@@ -92,16 +93,19 @@ def in_words_of(parameters: Mapping[str, Any]) -> Iterator[None]:
         raise InvalidInput(message) from error
 
 
-def wish_for_outputs(request: ExplainRequest, wanted: Sequence[str], inputs: Sequence[str]) -> ExplainRequest:
+def wish_for_outputs(
+    request: ExplainRequest, wanted: Sequence[str], inputs: Sequence[TensorSpec]
+) -> ExplainRequest:
     """Return the request with what the outputs that it asks for take, such as a picture.
 
     Args:
-        inputs: names of the model's.
+        inputs: the model's.
 
     Raises:
         InvalidInput: there is no such output; the message names those that there are.
     """
-    attributions = [f"attributions.{name}" for name in inputs]
+    attributions = [f"attributions.{spec.name}" for spec in inputs]
+    attributions += [f"words.{spec.name}" for spec in inputs if spec.kind == "text"]
     delta = ["delta"] if request.method.is_complete else []
     known = (*attributions, *_ALWAYS, *delta, "image", *request.metrics)
     for name in wanted:
@@ -140,6 +144,9 @@ def as_table(found: Sequence[Explanation], request: ExplainRequest) -> Table:
     for index, part in enumerate(first.inputs):
         values = np.stack([explanation.inputs[index].attributions for explanation in found])
         columns[f"attributions.{part.name}"] = ("FP32", values.astype(np.float32))
+        if part.text is not None:
+            spoken = [_words(explanation.inputs[index], values.shape[1]) for explanation in found]
+            columns[f"words.{part.name}"] = ("BYTES", np.array(spoken, dtype=object))
     columns["target"] = ("INT64", np.array([explanation.target for explanation in found], dtype=np.int64))
     columns["predicted"] = (
         "INT64",
@@ -156,6 +163,12 @@ def as_table(found: Sequence[Explanation], request: ExplainRequest) -> Table:
         if all(pictures):
             columns["image"] = ("BYTES", np.array(pictures, dtype=object))
     return Table((name, Tensor(name, datatype, array)) for name, (datatype, array) in columns.items())
+
+
+def _words(part: InputPart, length: int) -> list[str]:
+    """Return the words that the attributions of a text are of, and "" where there is none."""
+    words = [word for word, _, _ in part.words][:length]
+    return words + [""] * (length - len(words))
 
 
 def _floats(values: list[float]) -> Array:

@@ -145,7 +145,8 @@ def test_pictures_of_different_sizes_make_no_tensor():
 
 def test_words_are_filled_up_to_the_longest_text():
     found = _ask(Words(), _bytes("text", "a good day", "bad"), method="feature_ablation")
-    assert found["attributions.text"]["shape"] == [2, 3]
+    assert found["attributions.text"]["shape"] == found["words.text"]["shape"] == [2, 3]
+    assert found["words.text"]["data"] == ["a", "good", "day", "bad", "", ""]
     np.testing.assert_allclose(found["attributions.text"]["data"], [0.0, 0.7, 0.0, 0.0, 0.0, 0.0], atol=1e-6)
 
 

@@ -93,6 +93,21 @@ def test_v2(samples):
         assert (bad.status, bad.json()["error"][: len(text)]) == (400, text)
 
 
+def test_v2_says_which_words_its_numbers_are_of(samples):
+    text = "Wait for the lock."
+    inputs = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}]
+    answer = samples.post("/v2/models/docstrings/explain", {"inputs": inputs}).json()
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    weights, words = outputs["attributions.text"], outputs["words.text"]
+    assert weights["shape"] == words["shape"] == [1, 128]
+    assert words["data"][:5] == ["wait", "for", "the", "lock", ""]
+    assert [bool(weight) for weight in weights["data"]] == [bool(word) for word in words["data"]]
+    only = {"inputs": inputs, "outputs": [{"name": "words.text"}]}
+    assert [
+        output["name"] for output in samples.post("/v2/models/docstrings/explain", only).json()["outputs"]
+    ] == ["words.text"]
+
+
 def test_v2_binary(samples):
     picture = struct.pack("<I", len(PICTURE)) + PICTURE
     inputs = [

@@ -157,5 +157,5 @@ def test_a_minute_of_predictions_and_all_methods(tmp_path: Path) -> None:
             mixed = check_mixed(server, clients=64, seconds=60)
             workers = "own" if flags else "shared"
             logger.info("%s workers: %s; only predictions: %s", workers, mixed, alone)
-            assert min(mixed.counts.values()) > 5, mixed.counts
+            assert min(mixed.counts.values()) > 0, mixed.counts
             assert "Traceback" not in server.log()
