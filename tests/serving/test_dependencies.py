@@ -22,7 +22,8 @@ async def test_a_pip_that_is_given_up_leaves_no_process(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("nothing\n")
     model = dataclasses.replace(archive(), directory=tmp_path)
     task = asyncio.ensure_future(install_requirements(model, tmp_path / "scratch"))
-    await until(note.exists, seconds=20)
+    # An installation that fails shall say why.
+    await until(lambda: note.exists() or task.done(), seconds=20)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
