@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from predictor.errors import InvalidInput
 from predictor.ipc.messages import TensorSpec
 from predictor.oip.datatypes import DATATYPES
 from predictor.serving.model import ModelState, ServedModel
@@ -53,6 +55,19 @@ def repository_index(registry: Registry, only_ready: bool) -> list[dict[str, str
         for model in registry.models()
         if model.ready or not only_ready
     ]
+
+
+def check_load(parameters: Iterable[str]) -> None:
+    """Refuse parameters of a load that change the model, as Triton knows them.
+
+    Raises:
+        InvalidInput: there is one; the message names it.
+    """
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                f"Parameter '{name}' is not supported: models are loaded as the store has them"
+            )
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

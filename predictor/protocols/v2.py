@@ -85,14 +85,15 @@ class V2Protocol(CodedProtocol):
             return _json(inference.repository_index(self._registry, _only_ready(request.body)))
         if len(rest) == 3 and rest[0] == "models" and rest[2] in ("load", "unload"):
             kserve.require_method(request, "POST")
-            return _json(await self._control(rest[2], rest[1]))
+            return _json(await self._control(rest[2], rest[1], request.body))
         raise ResourceNotFound(f"No such path: {request.path}")
 
-    async def _control(self, action: str, name: str) -> dict[str, Any]:
+    async def _control(self, action: str, name: str, body: bytes) -> dict[str, Any]:
         """Load or unload a model, where that is allowed."""
         if self._manager is None:
             raise kserve.ControlDisabled(action)
         if action == "load":
+            inference.check_load(_parameters(body))
             await self._manager.load(name)
         else:
             await self._manager.unload(name)
@@ -101,11 +102,22 @@ class V2Protocol(CodedProtocol):
 
 def _only_ready(body: bytes) -> bool:
     """Read the body of a request for the index, which may say `{"ready": true}`."""
+    return _object(body).get("ready") is True
+
+
+def _parameters(body: bytes) -> list[str]:
+    """Return the names of the parameters of a request to load a model."""
+    parameters = _object(body).get("parameters")
+    return list(parameters) if isinstance(parameters, dict) else []
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Parse a body that may be missing; what is JSON and no object says nothing."""
     try:
         document = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as error:
         raise kserve.bad_json(error) from error
-    return isinstance(document, dict) and document.get("ready") is True
+    return document if isinstance(document, dict) else {}
 
 
 def _json(value: Any, status: int = 200) -> HttpResponse:

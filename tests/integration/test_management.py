@@ -406,6 +406,24 @@ def test_v2_does_so_over_grpc_too(managed):
         with pytest.raises(grpc.RpcError) as caught:
             call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="minded"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        # Triton's clients name the model in another field.
+        call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(triton_model_name="minded"))
+        assert managed.post("/predictions/minded").body == b"1.0"
+        call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(triton_model_name="minded"))
+        assert managed.workers() == []
+
+
+@pytest.mark.parametrize("name", ["config", "file:1/model.pt"])
+def test_v2_loads_no_other_model_than_the_stores(managed, name):
+    answer = managed.post("/v2/repository/models/minded/load", {"parameters": {name: "{}"}})
+    assert (answer.status, f"'{name}' is not supported" in answer.json()["error"]) == (400, True)
+    message = pb.RepositoryModelLoadRequest(model_name="minded", parameters={name: {}})
+    with grpc.insecure_channel(f"127.0.0.1:{managed.grpc}") as channel:
+        method = channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelLoad")
+        with pytest.raises(grpc.RpcError, match=f"'{name}' is not supported") as refused:
+            method(message.SerializeToString(), timeout=60)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert managed.workers() == []
 
 
 @pytest.mark.parametrize(

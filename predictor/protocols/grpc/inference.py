@@ -96,8 +96,10 @@ class InferenceService:
         """Serve the model that the store has under this name, as it is there now."""
         if self._manager is None:
             raise kserve.ControlDisabled("load")
-        await self._manager.load(request.model_name)
-        return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+        inference.check_load(request.parameters)
+        name = request.triton_model_name or request.model_name
+        await self._manager.load(name)
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def repository_unload(
         self, request: pb.RepositoryModelUnloadRequest
@@ -105,8 +107,9 @@ class InferenceService:
         """Stop serving every version of a model, once it is idle."""
         if self._manager is None:
             raise kserve.ControlDisabled("unload")
-        await self._manager.unload(request.model_name)
-        return pb.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
+        name = request.triton_model_name or request.model_name
+        await self._manager.unload(name)
+        return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
     async def model_infer(self, body: bytes, context: Context) -> bytes:
         """Answer a serialised ModelInferRequest with a serialised ModelInferResponse."""
