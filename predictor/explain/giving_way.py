@@ -63,6 +63,9 @@ def give_way() -> None:
     turn = _turn.get()
     if turn is None or turn.others is None:
         return
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        # Passes are only queued there: others would run behind all of them, not behind one.
+        torch.cuda.current_stream().synchronize()
     started = time.monotonic()
     turn.others(started - turn.since)
     turn.since = time.monotonic()

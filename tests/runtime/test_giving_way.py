@@ -212,3 +212,19 @@ def test_a_stopwatch_forgets_what_was_not_its_own(monkeypatch):
     now = 7.0
     watch.skip(5.0)
     assert watch.read() == (0.0, 2.0, 0.0)
+
+
+def test_a_pass_on_a_gpu_has_ended_before_others_run(monkeypatch):
+    order = []
+
+    class Stream:
+        def synchronize(self):
+            order.append("end of pass")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    give_way()
+    assert order == [], "nobody waits"
+    with giving_way(lambda seconds: order.append("others")):
+        give_way()
+    assert order == ["end of pass", "others"]
