@@ -127,8 +127,8 @@ async def test_every_path_of_the_document_is_served(server):
                 status = (await protocol.handle(request)).status
             except PredictorError as error:  # loading and unloading, which are off
                 status = error.status
-            good = {"200"} & set(operations[method]["responses"]) or {"403"}
-            assert {str(status)} == good, (method, concrete)
+            assert status == (403 if path.endswith("load") else 200), (method, concrete)
+            assert {"200", str(status)} <= operations[method]["responses"].keys(), (method, concrete)
 
 
 def test_a_model_without_a_signature():

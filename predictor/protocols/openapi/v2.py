@@ -212,7 +212,10 @@ def _repository() -> Json:
             "post": operation(
                 f"v2_{action}",
                 f"Ask the server to {action} a model, where model control is on.",
-                errors(KSERVE_ERROR, "403", "404"),
+                {
+                    "200": json_answer("It is done.", closed({"name": TEXT, action: _BOOLEAN})),
+                    **errors(KSERVE_ERROR, "400", "403", "404", "500", "507"),
+                },
                 parameters=[_NAME],
                 tag="v2",
             )
