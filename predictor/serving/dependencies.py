@@ -33,22 +33,27 @@ async def install_requirements(archive: ModelArchive, scratch: Path) -> Path | N
         return None
     target = requirements_folder(archive, scratch)
     command = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        "--upgrade",
-        "--target",
-        str(target),
-        "-r",
-        str(requirements),
-        cwd=archive.directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            "--upgrade",
+            "--target",
+            str(target),
+            "-r",
+            str(requirements),
+            cwd=archive.directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
     )
     try:
+        # Given up half way, asyncio would end pip alone: it runs before its start is over.
+        process = await asyncio.shield(starting)
         output, _ = await process.communicate()
     except asyncio.CancelledError:
+        process = await starting
         # pip starts processes of its own; none of them may outlive the server.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -13,7 +13,16 @@ from predictor.serving import dependencies
 from predictor.serving.dependencies import install_requirements
 
 
-async def test_a_pip_that_is_given_up_leaves_no_process(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", [0.0, 0.5], ids=["running", "starting"])
+async def test_a_pip_that_is_given_up_leaves_no_process(tmp_path, monkeypatch, start):
+    begin = asyncio.create_subprocess_exec
+
+    async def slow(*words, **options):
+        process = await begin(*words, **options)
+        await asyncio.sleep(start)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
     note = tmp_path / "children"
     pip = tmp_path / "python"
     pip.write_text(f"#!/bin/sh\nsleep 60 &\necho $$ $! > {note}.part\nmv {note}.part {note}\nwait\n")
