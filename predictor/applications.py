@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from predictor.http.application import Application, AsgiApp, FindProtocol
+from predictor.http.body import take_anonymous
+from predictor.ipc.arena import Arena
 from predictor.listeners import Listener, Role
 from predictor.metrics import Metrics
 from predictor.protection import Protection
@@ -26,8 +28,14 @@ def make_applications(
     metrics: Metrics,
     access_log: AccessLog | None,
     fallback: AsgiApp,
+    arena: Arena | None,
 ) -> list[Application]:
-    """Return the application of each listener, in order; `fallback` answers what none of ours claims."""
+    """Return the application of each listener, in order.
+
+    Args:
+        fallback: answers what none of ours claims.
+        arena: where large bodies are received.
+    """
     applications = []
     for listener in listeners:
         find = _find(listener, settings, manager, metrics)
@@ -36,7 +44,14 @@ def make_applications(
         gate = protection.gate(_port(listener))
         limit = settings.max_request_size
         application = Application(
-            find, fallback, limit, access_log, metrics.requests, gate, settings.compress_from
+            find,
+            fallback,
+            limit,
+            access_log,
+            metrics.requests,
+            gate,
+            settings.compress_from,
+            take=arena.take if arena is not None else take_anonymous,
         )
         applications.append(application)
     return applications

@@ -7,6 +7,7 @@ application's business; when it starts, drains and stops is the server's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import enum
@@ -15,12 +16,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 
 from predictor.addresses import SPARE_PORT, Address, parse_address
 from predictor.http.application import Application
-from predictor.http.connection import Connection
+from predictor.http.receiver import Receiver
 from predictor.settings import Settings
 
 _BACKLOG = 2048
@@ -172,7 +174,8 @@ def configure(
         tls: for a listener whose address asks for TLS.
     """
     config.app = application
-    config.http = Connection
+    # Any factory of protocols will do, whatever uvicorn's annotation says.
+    config.http = cast("type[asyncio.Protocol]", Receiver)
     config.lifespan = "off"
     config.access_log = False
     config.date_header = False

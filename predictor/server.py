@@ -28,6 +28,7 @@ from predictor.applications import make_applications
 from predictor.configuration import Configuration
 from predictor.grpc_listeners import GrpcListeners, managed_over_grpc
 from predictor.ipc.allocator import keep_freed_blocks
+from predictor.ipc.arena import Arena
 from predictor.listeners import (
     HttpServer,
     Listener,
@@ -124,7 +125,7 @@ class PredictorServer(ModelServer):  # type: ignore[misc]  # kserve ships no typ
             observers.append(log_calls(self._access_log))
         self._grpc = GrpcListeners(settings, self._manager, protection, observers)
         self._applications = make_applications(
-            listeners, settings, self._manager, protection, metrics, self._access_log, kserve_app
+            listeners, settings, self._manager, protection, metrics, self._access_log, kserve_app, store.arena
         )
 
     def setup_event_loop(self) -> None:
@@ -308,9 +309,12 @@ def serve(configuration: Configuration, unknown_flags: list[str]) -> int:
     if protection.guard is None:
         _warn_of_open_doors(settings)
     scratch = Path(tempfile.mkdtemp(prefix="predictor-"))
+    arena = Arena.where_possible()
     try:
-        return _serve_store(configuration, ModelStore(configuration, scratch), listeners, protection)
+        return _serve_store(configuration, ModelStore(configuration, scratch, arena), listeners, protection)
     finally:
+        if arena is not None:
+            arena.close()
         close(listeners)
         shutil.rmtree(scratch, ignore_errors=True)
 

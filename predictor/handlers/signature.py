@@ -236,15 +236,17 @@ class SignatureHandler:
         values = [column.tolist() for column in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
-    @torch.inference_mode()
     def outputs(self, batch: Sequence[torch.Tensor]) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
         """Run the model on a batch and return its outputs by name, each with a leading batch axis.
 
         Tensors are on the host; labels are an array of str.
         """
-        output = self.model(*batch)
-        if self.signature.classes:
-            return self._classes(output)
+        with torch.inference_mode():
+            output = self.model(*batch)
+            return self._classes(output) if self.signature.classes else self._by_name(output)
+
+    def _by_name(self, output: Any) -> dict[str, torch.Tensor | npt.NDArray[Any]]:
+        """Return what the model answers under the declared names, or those that it gives itself."""
         names = [spec.name for spec in self.signature.outputs]
         if isinstance(output, Mapping):
             missing = [name for name in names if name not in output]

@@ -25,6 +25,11 @@ _ELEMENTS: dict[str, np.dtype[Any]] = {
 _ELEMENTS |= {"BF16": BF16, "BYTES": _BYTES}
 
 
+_TORCH_TYPES = {
+    getattr(torch, dtype): datatype for dtype, datatype in DATATYPES.items() if datatype != "BYTES"
+}
+
+
 class Tensor:
     """A named array.
 
@@ -77,16 +82,15 @@ def to_torch(array: Array, dtype: str) -> torch.Tensor:
 def from_torch(tensor: torch.Tensor) -> tuple[Array, str]:
     """Return a tensor's elements, on the host, and V2's name of their type.
 
-    A type that V2 does not know (a quantised or complex one) comes back as numpy's error, a TypeError.
+    Raises:
+        TypeError: V2 does not know the type (a quantised or complex one).
     """
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(BF16), "BF16"
-    array = tensor.numpy()
-    datatype = DATATYPES.get(array.dtype.name)
+    datatype = _TORCH_TYPES.get(tensor.dtype)
     if datatype is None:
         raise TypeError(f"V2 has no datatype for {tensor.dtype}")
-    return array, datatype
+    if datatype == "BF16":
+        return tensor.contiguous().view(torch.int16).numpy(force=True).view(BF16), datatype
+    return tensor.numpy(force=True), datatype
 
 
 def widen_bf16(bits: Array) -> Array:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -24,10 +23,11 @@ from predictor.errors import (
     RequestTimeout,
     UnsupportedCoding,
 )
+from predictor.http.body import Take, take_anonymous
 from predictor.http.coding import CodedProtocol, compress, inflate
 from predictor.http.connection import CYCLE_KEY, HEADERS_KEY, Cycle, common_headers
 from predictor.http.gate import Gate
-from predictor.http.messages import HttpRequest, HttpResponse
+from predictor.http.messages import HttpRequest, HttpResponse, new_request_id
 from predictor.telemetry.logging import AccessEntry, AccessLog
 from predictor.telemetry.record import CURRENT, RequestRecord
 from predictor.telemetry.requests import RequestMeter
@@ -95,6 +95,7 @@ class Application:
         meter: RequestMeter | None = None,
         gate: Gate | None = None,
         compress_from: int = 0,
+        take: Take = take_anonymous,
     ) -> None:
         """Answer with the protocol that `find(method, path)` names, else with `fallback`.
 
@@ -104,7 +105,9 @@ class Application:
             meter: what counts them, None for nothing.
             gate: which requests may pass; None lets all of them pass.
             compress_from: bytes from which on answers are compressed for clients that accept it, 0 for never.
+            take: finds memory for large bodies.
         """
+        self._take = take
         self._compress_from = compress_from
         self._gate = gate or Gate()
         self._find = find
@@ -122,7 +125,7 @@ class Application:
         record = RequestRecord()
         CURRENT.set(record)
         request = _request(scope)
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._take)
         status, reason = _CLIENT_CLOSED_REQUEST, ""
         try:
             response = await self._respond(request, exchange, record)
@@ -229,7 +232,8 @@ class Application:
 class _Exchange:
     """Reading and writing one request, over the connection itself where it is ours."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, take: Take) -> None:
+        self._take = take
         self._receive = receive
         self._send = send
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -251,7 +255,7 @@ class _Exchange:
     def _speaks_1_0(self) -> bool:
         return self._cycle is not None and self._cycle.scope["http_version"] == "1.0"
 
-    async def read_body(self, limit: int) -> bytes:
+    async def read_body(self, limit: int) -> bytes | memoryview:
         """Return the body; a declared length over the limit is refused before a byte of it is read.
 
         Raises:
@@ -260,21 +264,31 @@ class _Exchange:
         cycle = self._cycle
         if cycle is not None and cycle.body_is_here and len(cycle.body) <= limit:
             return bytes(cycle.body)
-        for name, value in self._headers:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise PayloadTooLarge(f"The request has {int(value)} bytes; max_request_size is {limit}")
+        length = self._declared_length()
+        if length is not None and length > limit:
+            raise PayloadTooLarge(f"The request has {length} bytes; max_request_size is {limit}")
         try:
-            body = await self._read_parts(limit)
+            body = await self._read_parts(limit, length)
         except asyncio.TimeoutError:
             raise RequestTimeout(f"The body stopped for {_BODY_SECONDS:g} s") from None
         if body is None:
             raise PayloadTooLarge(f"The request has more than {limit} bytes (max_request_size)")
         return body
 
-    async def _read_parts(self, limit: int) -> bytes | None:
+    def _declared_length(self) -> int | None:
+        """Return the content-length, None where the body's end is not told by it."""
+        length = None
+        for name, value in self._headers:
+            if name == b"content-length" and value.isdigit():
+                length = int(value)
+            elif name == b"transfer-encoding":
+                return None
+        return length
+
+    async def _read_parts(self, limit: int, length: int | None) -> bytes | memoryview | None:
         """Return the body, None if it is longer than `limit` bytes."""
         if self._cycle is not None:
-            return await self._cycle.whole_body(limit, _BODY_SECONDS)
+            return await self._cycle.whole_body(limit, _BODY_SECONDS, length, self._take)
         parts: list[bytes] = []
         size = 0
         while True:
@@ -359,7 +373,7 @@ def _request(scope: Scope) -> HttpRequest:
         if name == b"x-request-id" and 0 < len(value) <= _MAX_REQUEST_ID and value.isascii():
             request_id = value.decode("ascii")
     query = scope.get("query_string", b"").decode("latin-1")
-    return HttpRequest(scope["method"], scope["path"], query, headers, request_id or str(uuid.uuid4()))
+    return HttpRequest(scope["method"], scope["path"], query, headers, request_id or new_request_id())
 
 
 def _response_headers(

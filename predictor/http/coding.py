@@ -134,7 +134,7 @@ def _compressed(body: bytes, coding: str) -> bytes:
 class _Stream:
     """A body on its way through zlib."""
 
-    def __init__(self, body: bytes, coding: str, limit: int) -> None:
+    def __init__(self, body: bytes | memoryview, coding: str, limit: int) -> None:
         self._body = memoryview(body)
         self._coding = coding
         self._limit = limit

@@ -10,13 +10,22 @@ from __future__ import annotations
 import asyncio
 import http
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from predictor.http.body import (
+    IN_PLACE_FROM_BYTES,
+    BodyInParts,
+    BodyInPlace,
+    IncomingBody,
+    Take,
+    take_anonymous,
+)
+from predictor.http.messages import new_request_id
 
 # Line and headers of one request, at most; Tomcat's and nginx's limits are lower.
 MAX_HEAD_BYTES = 64 * 1024
@@ -49,28 +58,29 @@ class Cycle(RequestResponseCycle):
 
     Attributes:
         on_disconnect: called when the client goes away before its answer is complete.
+        incoming: takes the parts of the body that somebody waits for.
+        give_place: tells the connection where the rest of the body goes, past the parser.
     """
 
     on_disconnect: Callable[[], object] | None = None
-    _parts: list[bytes] | None = None
-    _size = 0
-    _limit = 0
+    incoming: BodyInParts | None = None
+    give_place: Callable[[BodyInPlace], None]
 
     @property
     def body_is_here(self) -> bool:
         """Whether the client has sent its whole body, and waits for no leave to do so."""
         return not self.more_body and not self.waiting_for_100_continue
 
-    @property
-    def collecting(self) -> bool:
-        """Whether somebody waits for the whole body."""
-        return self._parts is not None
-
-    async def whole_body(self, limit: int, patience: float) -> bytes | None:
+    async def whole_body(
+        self, limit: int, patience: float, length: int | None, take: Take
+    ) -> bytes | memoryview | None:
         """Return the body once all of it is here; None as soon as it is longer than `limit` bytes.
 
-        Uvicorn hands out 64 KiB at a time and stops reading meanwhile, which for a tensor of 602 KB costs
-        more than everything else that the front end does.
+        Args:
+            limit: bytes.
+            patience: seconds.
+            length: what the client has declared, not more than `limit`; None for a chunked body.
+            take: finds memory where a large body may lie.
 
         Raises:
             asyncio.TimeoutError: no byte has come for `patience` seconds.
@@ -79,31 +89,23 @@ class Cycle(RequestResponseCycle):
         if self.waiting_for_100_continue:
             self.waiting_for_100_continue = False
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._parts, self._limit = [bytes(self.body)], limit
-        self._size = len(self.body)
+        body: IncomingBody
+        if self.more_body and length is not None and length - len(self.body) >= IN_PLACE_FROM_BYTES:
+            body = BodyInPlace(self.body, take(length) or take_anonymous(length))
+            self.give_place(body)
+        else:
+            body = self.incoming = BodyInParts(self.body, limit)
+        self.body = bytearray()
+        if not self.more_body or body.size > limit or self.disconnected:
+            body.end()
         self.flow.resume_reading()
-        while self.more_body and self._size <= limit and not self.disconnected:
-            self.message_event.clear()
-            before = self._size
-            try:
-                await asyncio.wait_for(self.message_event.wait(), patience)
-            except asyncio.TimeoutError:
-                if self._size == before:
-                    raise
-        parts, self._parts = self._parts, None
+        try:
+            await body.arrival(patience)
+        finally:
+            self.incoming = None
         if self.disconnected:
-            # `wait_for` of Python 3.11 forgets a cancellation that comes together with the event.
             raise asyncio.CancelledError
-        return b"".join(parts) if self._size <= limit else None
-
-    def collect(self, part: bytes) -> None:
-        """Take a part of the body that `whole_body` waits for."""
-        if self._parts is None or self._size > self._limit:
-            return
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._limit:
-            self.message_event.set()
+        return body.content() if body.size <= limit else None
 
     def write_head(
         self, status: int, phrase: str | None, headers: list[tuple[str, str]], close: bool
@@ -113,9 +115,10 @@ class Cycle(RequestResponseCycle):
         self.waiting_for_100_continue, expects = False, self.waiting_for_100_continue
         if close or expects:
             self.keep_alive = False
-        reason = _PHRASES.get(status, _unknown_phrase(status)) if phrase is None else phrase
-        lines = [f"HTTP/1.1 {status} {_one_line(reason)}"]
-        lines += [f"{_one_line(name)}: {_one_line(value)}" for name, value in headers]
+        reason = phrase if phrase is not None else _PHRASES.get(status) or _unknown_phrase(status)
+        lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+        if not "".join(lines).isprintable():
+            lines = [_one_line(line) for line in lines]
         lines.append("connection: keep-alive\r\n\r\n" if self.keep_alive else "connection: close\r\n\r\n")
         return "\r\n".join(lines).encode("latin-1", "replace")
 
@@ -143,8 +146,13 @@ class Cycle(RequestResponseCycle):
 
 
 class Connection(HttpToolsProtocol):
-    """See the module."""
+    """See the module.
 
+    Attributes:
+        in_place: the body that is being received past the parser, if one is.
+    """
+
+    in_place: BodyInPlace | None = None
     _answering: Cycle | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _head_complete = False
@@ -158,9 +166,27 @@ class Connection(HttpToolsProtocol):
         if cycle is None or not cycle.more_body:
             data = _without_upgrade(data)
         super().data_received(data)
+        if not self._head_complete:
+            self._wait_for_head()
         allowed = MAX_HEAD_BYTES + self._body_bytes * (1 + _MAX_CHUNK_OVERHEAD)
         if self._raw_bytes > allowed and not self.transport.is_closing():
             self.send_400_response("")
+
+    def body_received(self, count: int) -> None:
+        """Note that `count` bytes have come to where `in_place` wanted them."""
+        body = cast(BodyInPlace, self.in_place)
+        body.advance(count)
+        if body.complete:
+            self.in_place = None
+            # The old one waits for a body that it will never see.
+            self.parser = _new_parser(self)
+            self.on_message_complete()
+
+    def hold_back(self) -> None:
+        """Read no more of a body before somebody wants it, and has a place for it."""
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is not None and cycle.more_body and cycle.incoming is None and not cycle.response_complete:
+            self.flow.pause_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first head."""
@@ -172,6 +198,10 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._head_has_come()
         self.pipeline.clear()
+        receiving = cast("Cycle | None", self.cycle)
+        for body in (self.in_place, receiving.incoming if receiving is not None else None):
+            if body is not None:
+                body.end()
         cycle = self._answering
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -183,7 +213,7 @@ class Connection(HttpToolsProtocol):
         note_invalid = getattr(self.app, "note_invalid", None)
         if note_invalid is not None:
             note_invalid()
-        headers = [("content-type", "application/json"), *common_headers(str(uuid.uuid4()))]
+        headers = [("content-type", "application/json"), *common_headers(new_request_id())]
         headers += [("content-length", str(len(_INVALID_MESSAGE))), ("connection", "close")]
         lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
         self.transport.write("\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + _INVALID_MESSAGE)
@@ -199,14 +229,17 @@ class Connection(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _receive_in_place(self, body: BodyInPlace) -> None:
+        self.in_place = body
+
     # httptools callbacks
 
     def on_message_begin(self) -> None:
         """Begin to collect a head."""
         super().on_message_begin()
         self._head_complete = False
-        self._wait_for_head()
-        cast(dict[str, Any], self.scope)[HEADERS_KEY] = []
+        self._named: list[tuple[str, str]] = []
+        cast(dict[str, Any], self.scope)[HEADERS_KEY] = self._named
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header twice: lower case for ASGI, and as it came; drop the trailer of a chunked body.
@@ -216,9 +249,7 @@ class Connection(HttpToolsProtocol):
         """
         if self._head_complete:
             return
-        cast(dict[str, Any], self.scope)[HEADERS_KEY].append(
-            (name.decode("latin-1"), value.decode("latin-1"))
-        )
+        self._named.append((name.decode("latin-1"), value.decode("latin-1")))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -250,6 +281,7 @@ class Connection(HttpToolsProtocol):
             keep_alive=self.parser.should_keep_alive() and not self.parser.should_upgrade(),
             on_response=self.on_response_complete,
         )
+        cycle.give_place = self._receive_in_place
         scope[CYCLE_KEY] = cycle
         self.cycle = cycle
         if previous is None or previous.response_complete:
@@ -270,19 +302,28 @@ class Connection(HttpToolsProtocol):
         """Count the body apart from what frames it."""
         self._body_bytes += len(body)
         cycle = cast(Cycle, self.cycle)
-        if cycle.collecting and not cycle.response_complete:
-            cycle.collect(body)
+        if cycle.incoming is not None:
+            cycle.incoming.add(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Close a connection that was kept only to hear a refused body out."""
         self._raw_bytes = self._body_bytes = 0
-        cycle = self.cycle
+        cycle = cast(Cycle, self.cycle)
         cycle.more_body = False
+        if cycle.incoming is not None:
+            cycle.incoming.end()
         if cycle.response_complete and not cycle.keep_alive:
             self.transport.close()
         super().on_message_complete()
+
+
+def _new_parser(connection: Connection) -> httptools.HttpRequestParser:
+    """Return a parser as uvicorn sets one up."""
+    parser = httptools.HttpRequestParser(connection)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def common_headers(request_id: str, cache_control: str = "") -> list[tuple[str, str]]:
@@ -302,10 +343,11 @@ def _without_upgrade(data: bytes) -> bytes:
 
     Java's HttpClient offers h2c with every request; RFC 9110 (7.8) lets a server ignore that.
     """
-    if data.find(b"pgrade", 0, MAX_HEAD_BYTES) < 0:
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+    size = end if end >= 0 else len(data)
+    if data.find(b"pgrade", 0, size) < 0:
         return data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(rb"\1x-ignored", head) + end + rest
+    return _UPGRADE.sub(rb"\1x-ignored", data[:size]) + data[size:]
 
 
 def _unknown_phrase(status: int) -> str:

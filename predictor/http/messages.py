@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import parse_qsl
 
+# Its own: whoever seeds the common one would make every id twice.
+_RANDOM = random.Random()  # noqa: S311 - ids, not secrets
+_VERSION_MASK, _VERSION = 0xF << 76, 0x4 << 76
+_VARIANT_MASK, _VARIANT = 0x3 << 62, 0x2 << 62
+
 Headers = Sequence[tuple[str, str]]
+
+
+def new_request_id() -> str:
+    """Return a random UUID, version 4; `uuid` takes ten times as long over one."""
+    bits = _RANDOM.getrandbits(128) & ~(_VERSION_MASK | _VARIANT_MASK) | _VERSION | _VARIANT
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class HttpRequest:
@@ -18,7 +31,7 @@ class HttpRequest:
         segments: the path between its slashes.
         query_string: as it came.
         headers: in order, with the client's spelling.
-        body: the bytes after the head.
+        body: the bytes after the head; a view of them where they are many.
         request_id: the client's x-request-id if it sent a usable one, else made here.
         trailing_slash: whether `path` had one, which matters to relative links.
         trusted: whether it may be told about models: it brought a token, or none is asked for.
@@ -53,7 +66,7 @@ class HttpRequest:
         self.query_string = query_string
         self.headers = headers
         self.request_id = request_id
-        self.body = b""
+        self.body: bytes | memoryview = b""
         self.trusted = True
         self._lower: dict[str, str] | None = None
 

@@ -49,18 +49,25 @@ class FrameDecoder(Generic[Message]):
         Raises:
             FrameError: a frame does not hold a message of the expected type.
         """
-        self._buffer += data
+        # Most of what comes is whole frames, which need not be kept.
+        if self._buffer:
+            self._buffer += data
+            data = self._buffer
         messages: list[Message] = []
         start = 0
-        while len(self._buffer) - start >= _PREFIX.size:
-            (length,) = _PREFIX.unpack_from(self._buffer, start)
-            end = start + _PREFIX.size + length
-            if end > len(self._buffer):
-                break
-            with memoryview(self._buffer) as view, view[start + _PREFIX.size : end] as body:
-                messages.append(self._decode(body))
-            start = end
-        del self._buffer[:start]
+        with memoryview(data) as view:
+            while len(view) - start >= _PREFIX.size:
+                (length,) = _PREFIX.unpack_from(view, start)
+                end = start + _PREFIX.size + length
+                if end > len(view):
+                    break
+                with view[start + _PREFIX.size : end] as body:
+                    messages.append(self._decode(body))
+                start = end
+        if data is self._buffer:
+            del self._buffer[:start]
+        elif start < len(data):
+            self._buffer += memoryview(data)[start:]
         return messages
 
     def _decode(self, body: memoryview) -> Message:

@@ -47,7 +47,7 @@ class InferenceRequest(msgspec.Struct, array_like=True):
         content_type: value of the Content-Type header, "" when there was none.
         url_path: what follows the version in TorchServe's path; None on routes that do not tell it.
         fields: query parameters, on the routes that make data fields of them.
-        body: the raw bytes.
+        body: the raw bytes, in anything that has a buffer: large ones come as a memoryview.
         model: name and version for answers that repeat them (V2, V1's CloudEvents), "" on other routes.
         shared: offset and length of the body in the worker's arena; without one, length 0, it is `body`.
     """

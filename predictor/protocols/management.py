@@ -119,7 +119,7 @@ def _parameters(request: HttpRequest) -> Mapping[str, Any]:
     if request.header("content-type").partition(";")[0].strip() != _JSON or not request.body:
         return dict(request.query())
     try:
-        document = json.loads(request.body)
+        document = json.loads(bytes(request.body))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"Failed to parse JSON string: {error}") from error
     if not isinstance(document, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import cast
 
 from predictor.errors import Unavailable
 from predictor.http.messages import HttpRequest
@@ -20,7 +21,7 @@ def inference_request(
         headers=request.headers,
         content_type=request.header("content-type"),
         url_path=url_path,
-        body=request.body,
+        body=cast(bytes, request.body),
     )
 
 

@@ -82,10 +82,10 @@ class V2Protocol(CodedProtocol):
         """Answer what follows `/v2/repository`: the index, and what changes it."""
         if rest == ["index"]:
             kserve.require_method(request, "GET", "HEAD", "POST")
-            return _json(inference.repository_index(self._registry, _only_ready(request.body)))
+            return _json(inference.repository_index(self._registry, _only_ready(bytes(request.body))))
         if len(rest) == 3 and rest[0] == "models" and rest[2] in ("load", "unload"):
             kserve.require_method(request, "POST")
-            return _json(await self._control(rest[2], rest[1], request.body))
+            return _json(await self._control(rest[2], rest[1], bytes(request.body)))
         raise ResourceNotFound(f"No such path: {request.path}")
 
     async def _control(self, action: str, name: str, body: bytes) -> dict[str, Any]:

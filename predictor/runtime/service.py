@@ -72,6 +72,7 @@ class Service:
         self._max_response_size = max_response_size
         native = handler.instance if isinstance(handler.instance, SignatureHandler) else None
         self._signature = native.signature if native else None
+        self._copies_tables = native is not None and type(native).handle is SignatureHandler.handle
         self._explainer: RowExplainer | None = None
         if native:
             self.info = native.info()
@@ -115,6 +116,14 @@ class Service:
             if context.metrics is not None and ids is not None:
                 context.metrics.set_request_ids(ids)
             stopwatch.skip(time.monotonic() - started)
+
+    def copies_body(self, request: InferenceRequest) -> bool:
+        """Return whether nothing that is computed from a request refers to its body afterwards.
+
+        A handler may keep whatever it is given; ours copies a request's tensors before the model sees them.
+        """
+        by_tables = self._signature is not None and request.envelope is Envelope.V2
+        return by_tables and self._copies_tables and request.verb is Verb.PREDICT
 
     def decode(self, request: InferenceRequest) -> Decoded:
         """Turn the body of one request into rows.

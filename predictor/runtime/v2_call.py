@@ -60,10 +60,12 @@ class Call:
 
     def answer_id(self, request: InferenceRequest) -> str:
         """Return the id of the answer: the client's, or that in the log and in x-request-id."""
+        if self.id or "." not in request.request_id:
+            return self.id or request.request_id
         asked = next((value for name, value in request.headers if name.lower() == "x-request-id"), "")
         # A client may use its id twice, so ours is longer then.
         is_asked = asked and request.request_id.startswith(f"{asked}.")
-        return self.id or (asked if is_asked else request.request_id)
+        return asked if is_asked else request.request_id
 
     def wants_binary(self, name: str) -> bool:
         """Say whether the output `name` goes as bytes."""

@@ -118,12 +118,13 @@ def _cut(request: InferenceRequest) -> tuple[bytes, memoryview]:
     """Return the JSON part of a body and the bytes behind it; there always is a JSON part."""
     text = next((value for name, value in request.headers if name.lower() == HEADER_LENGTH), None)
     if text is None:
-        return request.body, memoryview(b"")
+        return bytes(request.body), memoryview(b"")
     if not (text.isascii() and text.isdigit() and len(text) < 12 and 0 < int(text) <= len(request.body)):
         raise InvalidInput(
             f"{HEADER_LENGTH} must be a number from 1 to the body's length, {len(request.body)}; got {text!r}"
         )
-    return request.body[: int(text)], memoryview(request.body)[int(text) :]
+    body = memoryview(request.body)
+    return bytes(body[: int(text)]), body[int(text) :]
 
 
 def _document(header: bytes) -> tuple[_Document, list[Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 
@@ -35,6 +37,7 @@ from predictor.ipc.messages import (
     Chunk,
     FromWorker,
     GivesWay,
+    InferenceRequest,
     InferenceResult,
     Load,
     Loaded,
@@ -54,7 +57,7 @@ from predictor.telemetry.logging import configure_worker_logging
 
 logger = logging.getLogger(__name__)
 
-_READ_SIZE = 1 << 20
+_READ_SIZE = 1 << 18
 # Of the time of a worker while both wait: explanations get a fifth, as the front end has it, too.
 PREDICTIONS_PER_EXPLANATION = 4.0
 _PR_SET_PDEATHSIG = 1
@@ -68,6 +71,7 @@ class Channel:
         self._socket = connection
         self._arena = arena
         self._sending = threading.Lock()
+        self._buffer = memoryview(bytearray(_READ_SIZE))
         self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
         self.closed = False
 
@@ -77,25 +81,28 @@ class Channel:
         while not self.closed:
             flags = 0 if wait and not messages else socket.MSG_DONTWAIT
             try:
-                data = self._socket.recv(_READ_SIZE, flags)
+                count = self._socket.recv_into(self._buffer, 0, flags)
             except BlockingIOError:
                 break
             except ConnectionError:
-                data = b""
-            if not data:
+                count = 0
+            if not count:
                 self.closed = True
                 break
-            messages += self._decoder.feed(data)
-        for message in messages:
-            if isinstance(message, Batch):
-                self._fetch_bodies(message)
+            messages += self._decoder.feed(self._buffer[:count])
+            if count < _READ_SIZE and messages:
+                break  # all that was there has been read
         return messages
 
-    def _fetch_bodies(self, batch: Batch) -> None:
-        """Copy bodies out of the arena: a handler may keep what it was given, the arena is used again."""
-        for request in batch.requests:
-            if self._arena is not None and request.shared[1]:
-                request.body = self._arena.get(*request.shared)
+    def fetch_body(self, request: InferenceRequest, copy: bool) -> None:
+        """Give a request its body if that lies in the arena, whose place is used again after the answer.
+
+        Args:
+            copy: whether it may be kept longer than that; else it is a read-only memoryview.
+        """
+        if self._arena is not None and request.shared[1]:
+            view = self._arena.view(*request.shared)
+            request.body = bytes(view) if copy else cast(bytes, view)
 
     def send(self, message: FromWorker) -> None:
         """Write one message; the front end reads all the time, so this does not wait for long."""
@@ -150,6 +157,8 @@ class Worker:
                 if self._continuous is None:
                     self._batches.append(message)
                 else:
+                    for request in message.requests:
+                        self._channel.fetch_body(request, copy=True)
                     answer = self._continuous.add(message)
             elif isinstance(message, Cancel):
                 if self._continuous is None:
@@ -178,8 +187,12 @@ class Worker:
                 self._channel.send(Progress(batch.id))
 
             requests = [batch.requests[position] for position in wanted]
-            explains = requests[0].verb is Verb.EXPLAIN
-            with giving_way(self._others_first(batch.id) if explains else None):
+            for request in requests:
+                self._channel.fetch_body(request, copy=not self._service.copies_body(request))
+            if requests[0].verb is Verb.EXPLAIN:
+                with giving_way(self._others_first(batch.id)):
+                    answers = self._service.run(requests, send_part, progress)
+            else:
                 answers = self._service.run(requests, send_part, progress)
             for position, answer in zip(wanted, answers, strict=True):
                 results[position] = answer
@@ -282,6 +295,9 @@ def main() -> None:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's import may raise anything
         channel.send(_load_failure(error))
         raise SystemExit(1) from None
+    # What has been loaded stays: looking through all of it now and then would hold up requests.
+    gc.collect()
+    gc.freeze()
     channel.send(Loaded(device, time.monotonic() - started, service.info))
     Worker(channel, service, load.continuous).run(messages[1:])
 

@@ -219,6 +219,9 @@ class Batcher:
         if self._delay_timer is not None:
             self._delay_timer.cancel()
             self._delay_timer = None
+        if not len(self._queue):
+            self._filling_since = 0.0
+            return
         for held in range(self._capacity):
             for worker in self._turns.ordered(self._workers):
                 if not worker.alive or self._turns.held(worker) != held:

@@ -65,7 +65,6 @@ class ModelMeter:
         reported: what handlers report through `context.metrics`.
         dropped: values of theirs that were one series too many.
         units: of what they report, by name.
-        last: TorchServe's gauges, in milliseconds, of the last batch; empty before it.
         last_at: when that was, by `time.monotonic`.
     """
 
@@ -75,10 +74,24 @@ class ModelMeter:
         self.reported: dict[Reported, Value | Histogram] = {}
         self.units: dict[str, str] = {}
         self.dropped = 0
-        self.last: dict[str, float] = {}
+        self._last: tuple[float, float, Timing] | None = None
         self.last_at = 0.0
         self._name = name
         self._log = log
+
+    @property
+    def last(self) -> dict[str, float]:
+        """TorchServe's gauges, in milliseconds, of the last batch; empty before it."""
+        if self._last is None:
+            return {}
+        waited, taken, timing = self._last
+        worked = timing.decode + timing.inference + timing.encode
+        return {
+            "QueueTime": waited * 1000,
+            "WorkerThreadTime": max(0.0, taken - worked) * 1000,
+            "HandlerTime": timing.inference * 1000,
+            "PredictionTime": worked * 1000,
+        }
 
     def go_on_from(self, replaced: ModelMeter) -> None:
         """Count where the model that this one's replaces has stopped; both may go on for a while."""
@@ -96,14 +109,8 @@ class ModelMeter:
         meter = self.verbs.get(verb) or self.verbs.setdefault(verb, VerbMeter())
         waited = sum(meter.waited(job, batch, timing.started) for job in jobs)
         meter.worked(timing, len(jobs), len(batch.jobs))
-        worked = timing.decode + timing.inference + timing.encode
         self.last_at = time.monotonic()
-        self.last = {
-            "QueueTime": waited / len(jobs) * 1000,
-            "WorkerThreadTime": max(0.0, self.last_at - batch.taken_at - worked) * 1000,
-            "HandlerTime": timing.inference * 1000,
-            "PredictionTime": worked * 1000,
-        }
+        self._last = waited / len(jobs), self.last_at - batch.taken_at, timing
         if self._log is not None:
             self._write(self._log, [job.request.request_id for job in jobs])
 

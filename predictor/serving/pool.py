@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from predictor.archives.archive import ModelArchive
+from predictor.ipc.arena import Arena
 from predictor.ipc.frames import FrameError
 from predictor.ipc.messages import Load, Loaded, LoadFailed, ModelInfo, Results
 from predictor.serving.dependencies import DependencyError, install_requirements
@@ -38,6 +39,7 @@ class WorkerOptions:
         requirements: folder below which the requirements.txt of archives are installed; None leaves
             them alone.
         log_metrics: what is measured is logged in TorchServe's form.
+        arena: the memory in which it finds large bodies, None where there is none.
     """
 
     decode_input: bool = True
@@ -47,6 +49,7 @@ class WorkerOptions:
     stop_grace: float = 30.0
     requirements: Path | None = None
     log_metrics: bool = False
+    arena: Arena | None = None
 
 
 class PoolOwner(Protocol):
@@ -292,7 +295,7 @@ class WorkerPool:
             self.extra_paths = [str(installed)]
 
     async def _start_worker(self) -> None:
-        worker = WorkerProcess(self, next(self._numbers))
+        worker = WorkerProcess(self, next(self._numbers), self._options.arena)
         self.workers.append(worker)
         try:
             load = self._load()

@@ -18,6 +18,7 @@ from predictor.archives.archive import (
 from predictor.archives.errors import ArchiveError
 from predictor.archives.model_config import ModelConfig
 from predictor.configuration import Configuration
+from predictor.ipc.arena import Arena
 from predictor.serving.cores import usable_cores
 from predictor.serving.dependencies import requirements_folder
 from predictor.serving.devices import visible_gpus
@@ -66,13 +67,15 @@ class ModelStore:
     """The models that the configuration names, on disk and ready to be started.
 
     Attributes:
+        arena: where workers find large bodies.
         scratch: folder that archives are unpacked into; the caller removes it in the end.
     """
 
-    def __init__(self, configuration: Configuration, scratch: Path) -> None:
+    def __init__(self, configuration: Configuration, scratch: Path, arena: Arena | None = None) -> None:
         """Look where `configuration` says; nothing is read before `open`."""
         settings = configuration.settings
         self.scratch = scratch
+        self.arena = arena
         self._settings = settings
         self._load = configuration.load
         self._declared = {(model.name, model.version): model for model in configuration.declared}
@@ -88,6 +91,7 @@ class ModelStore:
             stop_grace=settings.grace_period,
             requirements=scratch if settings.install_py_dep_per_model else None,
             log_metrics=settings.metrics_mode != "prometheus",
+            arena=arena,
         )
         self._count = 1
 

@@ -34,6 +34,7 @@ from predictor.ipc.messages import (
     Results,
     Stop,
 )
+from predictor.serving.deadline import Deadline
 from predictor.serving.job import Job
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ class SentBatch:
         taken_at: when they left the queue, by `time.monotonic`, which workers measure with; the loop's own
             time counts in milliseconds.
         filling_since: since when, by that clock, a free worker had waited for more of them; 0 if none had.
-        shared: how many of their bodies lie in the worker's arena.
+        blocks: copies of their bodies in the arena, which stay there as long as this does.
         gives_way: they are explanations, between whose passes the worker answers what is sent behind them.
     """
 
-    __slots__ = ("filling_since", "gives_way", "id", "jobs", "sent_at", "shared", "taken_at", "timeout")
+    __slots__ = ("blocks", "filling_since", "gives_way", "id", "jobs", "sent_at", "taken_at", "timeout")
 
     def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
         """Remember that `jobs` travel as batch `batch_id`."""
@@ -87,7 +88,7 @@ class SentBatch:
         self.sent_at = sent_at
         self.taken_at = time.monotonic()
         self.filling_since = 0.0
-        self.shared = 0
+        self.blocks: list[memoryview] = []
         self.gives_way = False
 
 
@@ -125,8 +126,10 @@ class WorkerProcess(asyncio.Protocol):
         gpu_id: the CUDA device that it uses, None for the CPU.
     """
 
-    def __init__(self, owner: WorkerOwner, number: int, python: str = sys.executable) -> None:
-        """Prepare a worker that will run under the interpreter `python`."""
+    def __init__(
+        self, owner: WorkerOwner, number: int, arena: Arena | None = None, python: str = sys.executable
+    ) -> None:
+        """Prepare a worker that will run under the interpreter `python`, and get large bodies in `arena`."""
         self.owner = owner
         self.number = number
         self.state = WorkerState.STARTING
@@ -141,11 +144,11 @@ class WorkerProcess(asyncio.Protocol):
         self._decoder: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._time_out)
         self._timeout = 0.0
         self._pidfd = -1
         self._killed = False
-        self._arena: Arena | None = None
+        self._arena = arena
         self._exited = asyncio.Event()
 
     @property
@@ -184,7 +187,7 @@ class WorkerProcess(asyncio.Protocol):
         self._watch(loop)
         self._timeout = response_timeout
         self._write(load)
-        self._timer = loop.call_later(startup_timeout, self._time_out)
+        self._deadline.set(startup_timeout)
 
     def send(self, batch: SentBatch) -> None:
         """Give the worker a batch; it runs after those it already holds.
@@ -192,17 +195,12 @@ class WorkerProcess(asyncio.Protocol):
         Raises:
             FrameError: the batch is too large to travel.
         """
-        try:
-            frame = encode_frame(Batch(batch.id, [self._place(batch, job.request) for job in batch.jobs]))
-        except FrameError:
-            if self._arena is not None:
-                self._arena.take_back(batch.shared)
-            raise
+        frame = encode_frame(Batch(batch.id, [self._place(batch, job.request) for job in batch.jobs]))
         self.inflight.append(batch)
         self.state = WorkerState.BUSY
         self._write_frame(frame)
         if len(self.inflight) == 1:
-            self._restart_timer()
+            self._restart_deadline()
 
     def cancel(self, job: Job) -> None:
         """Ask that a job that was sent is skipped if it has not started."""
@@ -267,33 +265,22 @@ class WorkerProcess(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Reap the process and tell the owner."""
-        self._stop_timer()
+        self._deadline.close()
         asyncio.get_running_loop().create_task(self._reap())
 
     # private
 
     def _spawn(self, theirs: socket.socket, load: Load) -> None:
-        """Start the process with its end of the socket, and the arena where there can be one."""
-        # Blocks are freed in order, which is not that of the answers of a model that batches continuously.
-        self._arena = None if load.continuous else Arena.where_possible()
+        """Start the process with its end of the socket, and the arena if there is one."""
         inherited = [theirs.fileno()] + ([self._arena.descriptor] if self._arena is not None else [])
-        try:
-            # Returns once the new program runs, after about a millisecond.
-            self._process = subprocess.Popen(
-                [self._python, "-c", _BOOTSTRAP, *map(str, inherited)],
-                pass_fds=inherited,
-                stdin=subprocess.DEVNULL,
-                env=_environment(load),
-                start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
-            )
-        except BaseException:
-            self._close_arena()
-            raise
-
-    def _close_arena(self) -> None:
-        if self._arena is not None:
-            self._arena.close()
-            self._arena = None
+        # Returns once the new program runs, after about a millisecond.
+        self._process = subprocess.Popen(
+            [self._python, "-c", _BOOTSTRAP, *map(str, inherited)],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            env=_environment(load),
+            start_new_session=True,  # Ctrl-C is for the front end, which lets workers finish
+        )
 
     def _receive(self, message: FromWorker) -> None:
         if isinstance(message, Results):
@@ -303,14 +290,14 @@ class WorkerProcess(asyncio.Protocol):
             if not 0 <= message.position < len(jobs):
                 raise FrameError(f"a part for request {message.position} of {len(jobs)}")
             jobs[message.position].chunk(message.result)
-            self._restart_timer()
+            self._restart_deadline()
         elif isinstance(message, Progress):
-            self._restart_timer()
+            self._restart_deadline()
         elif isinstance(message, GivesWay):
             self._sent(message.batch_id).gives_way = True
             self.owner.worker_gives_way(self)
         elif isinstance(message, Loaded):
-            self._stop_timer()
+            self._deadline.clear()
             self.loaded = message
             if self.state is WorkerState.STARTING:
                 self.state = WorkerState.READY
@@ -324,24 +311,26 @@ class WorkerProcess(asyncio.Protocol):
         if len(message.results) != len(batch.jobs):
             raise FrameError(f"{len(message.results)} answers to {len(batch.jobs)} requests")
         self.inflight.remove(batch)
-        if self._arena is not None:
-            self._arena.free(batch.shared)
         if self.inflight:
-            self._restart_timer()
+            self._restart_deadline()
         else:
-            self._stop_timer()
+            self._deadline.clear()
             if self.state is WorkerState.BUSY:
                 self.state = WorkerState.READY
         self.owner.worker_answered(self, batch, message)
 
     def _place(self, batch: SentBatch, request: InferenceRequest) -> InferenceRequest:
-        """Return what travels for `request`: a large body goes through the arena, if that has room."""
-        if self._arena is None or len(request.body) < SHARED_FROM_BYTES:
+        """Return what travels for `request`: of a body in the arena, or large enough for it, the place."""
+        if self._arena is None:
             return request
-        offset = self._arena.put(request.body)
+        offset = self._arena.offset_of(request.body)
+        if offset is None and len(request.body) >= SHARED_FROM_BYTES:
+            block = self._arena.put(request.body)
+            if block is not None:
+                batch.blocks.append(block)
+                offset = self._arena.offset_of(block)
         if offset is None:
             return request
-        batch.shared += 1
         return msgspec.structs.replace(request, body=b"", shared=(offset, len(request.body)))
 
     def _sent(self, batch_id: int) -> SentBatch:
@@ -358,15 +347,9 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
-    def _restart_timer(self) -> None:
-        self._stop_timer()
+    def _restart_deadline(self) -> None:
         timeout = (self.inflight[0].timeout if self.inflight else 0) or self._timeout
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._time_out)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.set(timeout)
 
     def _time_out(self) -> None:
         self.timed_out = True
@@ -407,7 +390,6 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             await asyncio.get_running_loop().run_in_executor(None, process.wait)
         self.state = WorkerState.DEAD
-        self._close_arena()
         self._exited.set()
         self.owner.worker_lost(self)
 

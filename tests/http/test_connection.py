@@ -5,88 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
+from support.http_client import Client
 
-from predictor.errors import HandlerFailed, PayloadTooLarge
-from predictor.http.application import Application
-from predictor.http.connection import MAX_HEAD_BYTES, Connection
+from predictor.errors import HandlerFailed
+from predictor.http.connection import MAX_HEAD_BYTES
 from predictor.http.messages import HttpResponse
-
-
-class Transport(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self):
-        super().__init__({"peername": ("10.0.0.1", 5), "sockname": ("10.0.0.2", 80), "socket": None})
-        self.data = b""
-        self.closing = False
-        self.reading = True
-
-    def write(self, data):
-        assert not self.closing, "written after the end"
-        self.data += data
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        self.closing = True
-
-    def pause_reading(self):
-        self.reading = False
-
-    def resume_reading(self):
-        self.reading = True
-
-    def get_write_buffer_size(self):
-        return 0
-
-
-class Protocol:
-    def __init__(self):
-        self.seen = []
-        self.response = lambda request: HttpResponse(200, request.body)
-
-    async def handle(self, request):
-        self.seen.append(request)
-        made = self.response(request)
-        return await made if asyncio.iscoroutine(made) else made
-
-    def render_error(self, error):
-        if isinstance(error, PayloadTooLarge):
-            return HttpResponse(413, close=True, bare=True)
-        return HttpResponse(error.status, error.message.encode(), close=True)
-
-
-class Client:
-    """A connection to an application over one protocol."""
-
-    def __init__(self):
-        self.protocol = Protocol()
-        self.app = Application(lambda method, path: self.protocol, None, 1000, None)
-        config = uvicorn.Config(self.app, http=Connection, lifespan="off", log_config=None, ws="none")
-        config.load()
-        self.transport = Transport()
-        self.connection = Connection(config, ServerState(), {}, asyncio.get_running_loop())
-        self.connection.connection_made(self.transport)
-
-    async def send(self, *pieces):
-        for piece in pieces:
-            self.connection.data_received(piece)
-            await self.turn()
-        return self.take()
-
-    async def turn(self):
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    def take(self):
-        data, self.transport.data = self.transport.data, b""
-        return data
-
-    def close(self):
-        self.connection.timeout_keep_alive_task and self.connection.timeout_keep_alive_task.cancel()
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ async def channel():
     made = Channel()
     made.worker._timeout = 60.0
     yield made
-    made.worker._stop_timer()
+    made.worker._deadline.close()
 
 
 async def test_states_of_a_working_life(channel):
