@@ -15,7 +15,8 @@ from predictor.explain.affine import has_hooks
 
 # Folded weights are copies, and so are weights in another layout; a larger model does without.
 _MOST_COPIED_BYTES = 256 << 20
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What normalisations are folded into."""
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -27,7 +28,7 @@ def fold(module: fx.GraphModule) -> fx.GraphModule:
     Args:
         module: in evaluation mode; it is changed, but none of the modules that it calls.
     """
-    convolutions = [name for name in _called_once(module) if _is_plain(module, name, _CONVOLUTIONS)]
+    convolutions = [name for name in _called_once(module) if _is_plain(module, name, CONVOLUTIONS)]
     if sum(_bytes(module.get_submodule(name)) for name in convolutions) > _MOST_COPIED_BYTES:
         return module
     for name in convolutions:

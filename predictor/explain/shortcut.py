@@ -12,7 +12,7 @@ from torch import fx
 
 from predictor.explain.affine import affine_prefix, cut
 from predictor.explain.examples import gradients_of
-from predictor.explain.folding import fold
+from predictor.explain.folding import CONVOLUTIONS, fold
 from predictor.explain.layout import channels_last
 from predictor.explain.shadow import ModelKind, shadow_copy
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_SHAPES = 64
 # What another order of sums may change, and nothing wrong comes near, as shares of the greatest output and of
-# the gradient's length. A gradient jumps where rounding turns an activation on or off: in a ResNet-18 the mean
-# of ten was up to 2e-3 away from what double precision gives, the model's own as often as ours.
+# the gradient's length. A gradient jumps where rounding turns an activation on or off: in a ResNet-18 the
+# mean of ten was up to 2e-3 away from what double precision gives, the model's own as often as ours.
 _OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 0.05
 _DTYPES = (torch.float32, torch.float64)
 Tensors = Sequence[torch.Tensor]
@@ -121,7 +121,8 @@ def trace(model: torch.nn.Module, kind: ModelKind) -> Route | None:
         return None
     found = affine_prefix(graph)
     if found is None:
-        return Route(_Laid(fold(graph))) if kind is ModelKind.EAGER else None
+        has_convolutions = any(isinstance(part, CONVOLUTIONS) for part in model.modules())
+        return Route(_Laid(fold(graph))) if has_convolutions and kind is ModelKind.EAGER else None
     head, tail = cut(graph, *found)
     return Route(_Laid(fold(tail)), _Laid(head), found[0])
 

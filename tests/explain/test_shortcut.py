@@ -383,6 +383,7 @@ def test_a_normalisation_without_statistics_is_not_affine():
 def test_a_small_linear_layer_is_not_worth_it():
     model = nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     assert affine_prefix(fx.symbolic_trace(model)) is None
+    assert fast(model, torch.rand(2, 13))[1] is None
 
 
 def test_each_shape_is_tried_once_and_on_numbers_only(monkeypatch):
