@@ -21,7 +21,7 @@ import weakref
 from functools import partial
 
 # Of address space; a page takes memory once something has been written to it.
-ARENA_BYTES = 128 * 1024 * 1024
+ARENA_BYTES = 64 * 1024 * 1024
 # Shorter bodies travel in the frame: finding a place for them costs more than it saves.
 SHARED_FROM_BYTES = 128 * 1024
 # Blocks begin on a page, as the kernel likes its targets.

@@ -243,9 +243,9 @@ def test_killed_worker_costs_no_answer(busy: Server, model: str) -> None:
 
 
 def test_large_bodies_arrive_whole_whatever_dies(busy: Server) -> None:
-    """Through shared memory, with 60 MB on the way at once: more than it has room for."""
+    """Through shared memory, with 78 MB on the way at once: more than it has room for."""
     victim = pid_of(busy, "pair")
-    texts = [f"{number:06d}" * (5_000 + 1_000 * number) for number in range(120)]
+    texts = [f"{number:06d}" * (5_000 + 2_000 * number) for number in reversed(range(120))]
     requests = [
         {
             "method": "POST",
