@@ -1,7 +1,8 @@
 """A worker process: loads one model, then answers batches until its socket closes.
 
 One thread, one loop. Before each batch everything that has arrived is read, without waiting, so that
-a batch sent ahead starts at once and a cancellation that overtook it is heard in time.
+a batch sent ahead starts at once and a cancellation that overtook it is heard in time. Between the passes
+of an explanation predictions that have arrived are answered.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from PIL import Image
 
@@ -30,14 +29,11 @@ from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError
 from predictor.ipc.allocator import keep_freed_blocks
 from predictor.ipc.arena import ArenaReader
-from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import (
     Batch,
     Cancel,
     Chunk,
-    FromWorker,
     GivesWay,
-    InferenceRequest,
     InferenceResult,
     Load,
     Loaded,
@@ -48,6 +44,7 @@ from predictor.ipc.messages import (
     ToWorker,
     Verb,
 )
+from predictor.runtime.channel import Channel
 from predictor.runtime.continuous import ContinuousBatcher
 from predictor.runtime.device import choose_device, describe_device
 from predictor.runtime.loader import HandlerError, load_handler, new_metrics, wrap_in_envelope
@@ -57,62 +54,9 @@ from predictor.telemetry.logging import configure_worker_logging
 
 logger = logging.getLogger(__name__)
 
-_READ_SIZE = 1 << 18
 # Of the time of a worker while both wait: explanations get a fifth, as the front end has it, too.
 PREDICTIONS_PER_EXPLANATION = 4.0
 _PR_SET_PDEATHSIG = 1
-
-
-class Channel:
-    """The worker's end of the socket: blocking writes, reads that wait or not as asked."""
-
-    def __init__(self, connection: socket.socket, arena: ArenaReader | None = None) -> None:
-        """Speak over `connection`; large bodies lie in `arena`."""
-        self._socket = connection
-        self._arena = arena
-        self._sending = threading.Lock()
-        self._buffer = memoryview(bytearray(_READ_SIZE))
-        self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
-        self.closed = False
-
-    def receive(self, wait: bool) -> list[ToWorker]:
-        """Return the messages that have come; with `wait`, sleep until there is one or the end."""
-        messages: list[ToWorker] = []
-        while not self.closed:
-            flags = 0 if wait and not messages else socket.MSG_DONTWAIT
-            try:
-                count = self._socket.recv_into(self._buffer, 0, flags)
-            except BlockingIOError:
-                break
-            except ConnectionError:
-                count = 0
-            if not count:
-                self.closed = True
-                break
-            messages += self._decoder.feed(self._buffer[:count])
-            if count < _READ_SIZE and messages:
-                break  # all that was there has been read
-        return messages
-
-    def fetch_body(self, request: InferenceRequest, copy: bool) -> None:
-        """Give a request its body if that lies in the arena, whose place is used again after the answer.
-
-        Args:
-            copy: whether it may be kept longer than that; else it is a read-only memoryview.
-        """
-        if self._arena is not None and request.shared[1]:
-            view = self._arena.view(*request.shared)
-            request.body = bytes(view) if copy else cast(bytes, view)
-
-    def send(self, message: FromWorker) -> None:
-        """Write one message; the front end reads all the time, so this does not wait for long."""
-        frame = encode_frame(message)
-        try:
-            # Threads of a handler send parts of their own.
-            with self._sending:
-                self._socket.sendall(frame)
-        except (BrokenPipeError, ConnectionError):
-            self.closed = True
 
 
 class Worker:

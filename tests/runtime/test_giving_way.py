@@ -15,7 +15,8 @@ from predictor.handlers.stopwatch import Stage, Stopwatch
 from predictor.ipc.frames import FrameDecoder, encode_frame
 from predictor.ipc.messages import Batch, Chunk, FromWorker, GivesWay, Results, Stop, Verb
 from predictor.runtime import worker as module
-from predictor.runtime.worker import Channel, Worker
+from predictor.runtime.channel import Channel
+from predictor.runtime.worker import Worker
 
 
 def _talk(service, *messages):

@@ -20,8 +20,9 @@ from predictor.ipc.messages import (
     Stop,
     Verb,
 )
+from predictor.runtime.channel import Channel
 from predictor.runtime.cloudevents import STRUCTURED_TYPE
-from predictor.runtime.worker import Channel, Worker
+from predictor.runtime.worker import Worker
 
 
 @pytest.fixture
