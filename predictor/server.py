@@ -8,6 +8,7 @@ before readiness turns false) are replaced here, and each replacement says why.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import signal
@@ -341,6 +342,9 @@ def _serve_store(
     logger.info("predictor %s: loading %s", __version__, ", ".join(registry.names()) or "no model")
     snapshots = _snapshots(configuration, store)
     server = PredictorServer(settings, store, registry, listeners, metrics, protection, snapshots, hang_ups)
+    # What has been imported stays: looking through all of it now and then would hold up requests.
+    gc.collect()
+    gc.freeze()
     server.start([])
     return server.exit_code
 

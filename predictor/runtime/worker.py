@@ -115,9 +115,10 @@ class Worker:
                 self._channel.send(answer)
 
     def _answer(self, batch: Batch) -> None:
-        # Batches come and go in order, so a cancellation of an earlier batch came too late.
-        gone = self._cancelled.pop(batch.id, set())
-        self._cancelled = {number: where for number, where in self._cancelled.items() if number > batch.id}
+        gone = self._cancelled.pop(batch.id, ())
+        if self._cancelled:
+            # Batches come and go in order, so a cancellation of an earlier batch came too late.
+            self._cancelled = {number: at for number, at in self._cancelled.items() if number > batch.id}
         wanted = [position for position in range(len(batch.requests)) if position not in gone]
         results: list[InferenceResult | None] = [None] * len(batch.requests)
         started = time.monotonic()
