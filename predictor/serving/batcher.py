@@ -19,12 +19,13 @@ from predictor.errors import (
 )
 from predictor.ipc.frames import FrameError
 from predictor.ipc.messages import InferenceRequest, Results
+from predictor.serving.batch import SentBatch
 from predictor.serving.job import Job, JobState
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.queue import JobQueue, Queue
 from predictor.serving.sequences import SequenceQueue
 from predictor.serving.turns import Turns
-from predictor.serving.worker import SentBatch, WorkerProcess, waiting_batches
+from predictor.serving.worker import WorkerProcess, waiting_batches
 
 # How much one answer moves the average time that Retry-After is derived from.
 _SMOOTHING = 0.1
@@ -251,7 +252,7 @@ class Batcher:
         for job in jobs:
             job.state = JobState.SENT
         try:
-            batch = SentBatch(next(self._ids), jobs, self._policy.response_timeout, loop.time())
+            batch = SentBatch(next(self._ids), jobs, self._policy.response_timeout)
             batch.filling_since, self._filling_since = self._filling_since, 0.0
             worker.send(batch)
             self._turns.taken()

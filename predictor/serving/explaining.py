@@ -10,10 +10,11 @@ from typing import Any
 from predictor.archives.archive import ModelArchive
 from predictor.errors import ModelNotReady, PredictorError
 from predictor.ipc.messages import Results
+from predictor.serving.batch import SentBatch
 from predictor.serving.lanes import Lanes, explanation_policy
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions, WorkerPool
-from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.serving.worker import WorkerProcess
 
 # Keys of the section `explain` of a model-config.yaml that are the front end's: what they must be.
 SERVING_KEYS: Mapping[str, str] = {

@@ -6,12 +6,13 @@ import dataclasses
 
 from predictor.errors import PredictorError
 from predictor.ipc.messages import InferenceRequest, Results, Verb
+from predictor.serving.batch import SentBatch
 from predictor.serving.batcher import Batcher
 from predictor.serving.job import Job
 from predictor.serving.meter import ModelMeter
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.turns import ExplanationTurns, PredictionTurns, Sharing
-from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.serving.worker import WorkerProcess
 
 # Explanation workers give way to everything else that wants a core.
 _NICENESS = 10

@@ -6,8 +6,8 @@ import re
 import time
 
 from predictor.ipc.messages import Measured, Results, Timing, Verb
+from predictor.serving.batch import SentBatch
 from predictor.serving.job import Job
-from predictor.serving.worker import SentBatch
 from predictor.telemetry.families import SIZES, Histogram, Kind, Value
 from predictor.telemetry.torchserve import MetricLog
 

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator
 from predictor.archives.archive import ModelArchive
 from predictor.errors import ModelNotReady, ShuttingDown
 from predictor.ipc.messages import InferenceRequest, InferenceResult, ModelInfo, Results, Verb
+from predictor.serving.batch import SentBatch
 from predictor.serving.explaining import ExplanationWorkers
 from predictor.serving.job import Job
 from predictor.serving.lanes import Lanes, has_one_lane
 from predictor.serving.meter import ModelMeter
 from predictor.serving.policy import ServingPolicy
 from predictor.serving.pool import WorkerOptions, WorkerPool
-from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.serving.worker import WorkerProcess
 from predictor.telemetry.record import CURRENT
 from predictor.telemetry.torchserve import MetricLog
 

@@ -14,9 +14,10 @@ from predictor.archives.archive import ModelArchive
 from predictor.ipc.arena import Arena
 from predictor.ipc.frames import FrameError
 from predictor.ipc.messages import Load, Loaded, LoadFailed, ModelInfo, Results
+from predictor.serving.batch import SentBatch
 from predictor.serving.dependencies import DependencyError, install_requirements
 from predictor.serving.policy import ServingPolicy
-from predictor.serving.worker import SentBatch, WorkerProcess, WorkerState
+from predictor.serving.worker import WorkerProcess, WorkerState
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,13 @@ An explanation costs as much as two to a thousand predictions, so:
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from predictor.ipc.messages import Timing, Verb
-from predictor.serving.worker import SentBatch, WorkerProcess
+from predictor.serving.batch import SentBatch
+from predictor.serving.worker import WorkerProcess
 
 # Of the workers' time that explanations get while predictions wait.
 _SHARE = 0.2
@@ -80,8 +81,8 @@ class Sharing:
         """
         self._predicted_since = not is_explanation(batch)
         if is_explanation(batch):
-            now = asyncio.get_running_loop().time()
-            elapsed = now - batch.sent_at
+            now = time.monotonic()
+            elapsed = now - batch.taken_at
             spent = timing.decode + timing.inference + timing.encode if timing else elapsed
             self._not_before = now + spent / _SHARE - elapsed
         self.wake()
@@ -96,7 +97,7 @@ class Sharing:
         """Return whether the next worker that is free must take an explanation."""
         if not self.explanations.waiting or not self._predicted_since or not self.has_room():
             return False
-        return asyncio.get_running_loop().time() >= self._not_before
+        return time.monotonic() >= self._not_before
 
     def others_predict(self, worker: WorkerProcess) -> bool:
         """Return whether predictions have another worker than `worker`."""

@@ -34,6 +34,7 @@ from predictor.ipc.messages import (
     Results,
     Stop,
 )
+from predictor.serving.batch import SentBatch
 from predictor.serving.deadline import Deadline
 from predictor.serving.job import Job
 
@@ -61,35 +62,6 @@ class WorkerState(enum.Enum):
     BUSY = "BUSY"
     DRAINING = "DRAINING"
     DEAD = "DEAD"
-
-
-class SentBatch:
-    """Jobs that a worker holds.
-
-    Attributes:
-        id: under which it answers them.
-        jobs: in their order.
-        timeout: seconds that it may take for them; 0 means what the worker was started with.
-        sent_at: loop time, in seconds.
-        taken_at: when they left the queue, by `time.monotonic`, which workers measure with; the loop's own
-            time counts in milliseconds.
-        filling_since: since when, by that clock, a free worker had waited for more of them; 0 if none had.
-        blocks: copies of their bodies in the arena, which stay there as long as this does.
-        gives_way: they are explanations, between whose passes the worker answers what is sent behind them.
-    """
-
-    __slots__ = ("blocks", "filling_since", "gives_way", "id", "jobs", "sent_at", "taken_at", "timeout")
-
-    def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0, sent_at: float = 0.0) -> None:
-        """Remember that `jobs` travel as batch `batch_id`."""
-        self.id = batch_id
-        self.jobs = jobs
-        self.timeout = timeout
-        self.sent_at = sent_at
-        self.taken_at = time.monotonic()
-        self.filling_since = 0.0
-        self.blocks: list[memoryview] = []
-        self.gives_way = False
 
 
 class WorkerOwner(Protocol):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.http_client import Client
 
-import predictor.http.application
+import predictor.http.exchange
 from predictor.errors import InvalidToken
 from predictor.http.body import IN_PLACE_FROM_BYTES
 from predictor.http.gate import Gate
@@ -116,7 +116,7 @@ async def test_half_of_a_large_body_reaches_no_model(client):
 
 
 async def test_a_body_that_stops_is_answered_and_heard_out(client, monkeypatch):
-    monkeypatch.setattr(predictor.http.application, "_BODY_SECONDS", 0.02)
+    monkeypatch.setattr(predictor.http.exchange, "_BODY_SECONDS", 0.02)
     message = post(pattern(LARGE))
     await client.send(message[: LARGE // 2])
     await asyncio.sleep(0.2)
@@ -127,7 +127,7 @@ async def test_a_body_that_stops_is_answered_and_heard_out(client, monkeypatch):
 
 
 async def test_a_slow_body_that_goes_on_is_waited_for(client, monkeypatch):
-    monkeypatch.setattr(predictor.http.application, "_BODY_SECONDS", 0.1)
+    monkeypatch.setattr(predictor.http.exchange, "_BODY_SECONDS", 0.1)
     message = post(pattern(LARGE))
     for start in range(0, len(message), SCRATCH // 2):
         await client.send(message[start : start + SCRATCH // 2])

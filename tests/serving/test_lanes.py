@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -126,9 +127,8 @@ async def test_what_predictions_took_is_not_held_against_the_explanation(monkeyp
     """An explanation of 1 s that let predictions run for 4 s has had no more than its fifth."""
     model = await _started(prefetch=0)
     (worker,) = model.workers
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     _explain(model, "x", "y")
     await settle()
     worker.give_way()
@@ -218,8 +218,8 @@ async def test_a_stream_of_predictions_does_not_starve_explanations_nor_they_the
     """Predictions always wait; an explanation takes 4 s, a prediction 1 s: they share the time 4 to 1."""
     model = await _started(prefetch=1)
     (worker,) = model.workers
-    now = asyncio.get_running_loop().time()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     _explain(model, *(f"x{number}" for number in range(50)))
     spent = {True: 0.0, False: 0.0}
     for number in range(200):

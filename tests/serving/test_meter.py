@@ -10,9 +10,9 @@ from serving_fakes import request
 
 from predictor.ipc.messages import InferenceResult, Measured, Results, Timing, Verb
 from predictor.serving import meter as module
+from predictor.serving.batch import SentBatch
 from predictor.serving.job import Job
 from predictor.serving.meter import ModelMeter
-from predictor.serving.worker import SentBatch
 from predictor.telemetry.families import Kind
 from predictor.telemetry.record import CURRENT, RequestRecord
 

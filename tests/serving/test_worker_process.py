@@ -26,8 +26,9 @@ from predictor.ipc.messages import (
     Stop,
     ToWorker,
 )
+from predictor.serving.batch import SentBatch
 from predictor.serving.job import Job
-from predictor.serving.worker import SentBatch, WorkerProcess, WorkerState, _environment
+from predictor.serving.worker import WorkerProcess, WorkerState, _environment
 
 
 class Owner:
