@@ -13,7 +13,7 @@ class SentBatch:
     Attributes:
         id: under which it answers them.
         jobs: in their order.
-        timeout: seconds that it may take for them; 0 means what the worker was started with.
+        timeout: seconds that it may take for them.
         taken_at: when they left the queue, by `time.monotonic`, which workers measure with; the loop's own
             time counts in milliseconds.
         filling_since: since when, by that clock, a free worker had waited for more of them; 0 if none had.
@@ -23,8 +23,8 @@ class SentBatch:
 
     __slots__ = ("blocks", "filling_since", "gives_way", "id", "jobs", "taken_at", "timeout")
 
-    def __init__(self, batch_id: int, jobs: list[Job], timeout: float = 0.0) -> None:
-        """Remember that `jobs` travel as batch `batch_id`."""
+    def __init__(self, batch_id: int, jobs: list[Job], timeout: float) -> None:
+        """Remember that `jobs` travel as batch `batch_id`, which may take `timeout` seconds."""
         self.id = batch_id
         self.jobs = jobs
         self.timeout = timeout

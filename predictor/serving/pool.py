@@ -301,7 +301,7 @@ class WorkerPool:
         try:
             load = self._load()
             worker.gpu_id = load.gpu_id
-            await worker.start(load, self._policy.startup_timeout, self._policy.response_timeout)
+            await worker.start(load, self._policy.startup_timeout)
         except (OSError, ValueError, OverflowError, TypeError, FrameError) as error:
             # No process, memory or file descriptor to be had just now; or a manifest or config with
             # something that no message can carry.

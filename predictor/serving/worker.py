@@ -117,7 +117,6 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = Deadline(self._time_out)
-        self._timeout = 0.0
         self._pidfd = -1
         self._killed = False
         self._arena = arena
@@ -139,12 +138,11 @@ class WorkerProcess(asyncio.Protocol):
         code = self._process.returncode if self._process is not None else None
         return code == -signal.SIGKILL and not self._killed
 
-    async def start(self, load: Load, startup_timeout: float, response_timeout: float) -> None:
+    async def start(self, load: Load, startup_timeout: float) -> None:
         """Start the process and tell it what to load; `owner.worker_loaded` follows.
 
         Args:
             startup_timeout: seconds until a worker that has not loaded is killed.
-            response_timeout: seconds that it may take for one batch.
         """
         loop = asyncio.get_running_loop()
         self.started_at, self.started_on = loop.time(), time.time()
@@ -157,7 +155,6 @@ class WorkerProcess(asyncio.Protocol):
         # Also when this is cancelled, by a shutdown: nothing else tells of the end of the process.
         await asyncio.shield(loop.create_unix_connection(lambda: self, sock=ours))
         self._watch(loop)
-        self._timeout = response_timeout
         self._write(load)
         self._deadline.set(startup_timeout)
 
@@ -320,8 +317,7 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.write(frame)
 
     def _restart_deadline(self) -> None:
-        timeout = (self.inflight[0].timeout if self.inflight else 0) or self._timeout
-        self._deadline.set(timeout)
+        self._deadline.set(self.inflight[0].timeout)
 
     def _time_out(self) -> None:
         self.timed_out = True

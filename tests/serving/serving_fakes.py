@@ -61,7 +61,7 @@ class FakeWorker:
 
     alive = property(lambda self: self.state in (WorkerState.READY, WorkerState.BUSY))
 
-    async def start(self, load, startup_timeout, response_timeout):
+    async def start(self, load, startup_timeout):
         self.started_at = asyncio.get_running_loop().time()
         self.load = load
 

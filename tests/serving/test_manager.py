@@ -32,8 +32,8 @@ class Worker(FakeWorker):
     failing = False
     slow = False
 
-    async def start(self, load, startup_timeout, response_timeout):
-        await super().start(load, startup_timeout, response_timeout)
+    async def start(self, load, startup_timeout):
+        await super().start(load, startup_timeout)
         if not self.slow:
             asyncio.get_running_loop().call_soon(self.fail_to_load if self.failing else self.become_ready)
 

@@ -22,7 +22,7 @@ def _batch(ages, verb=Verb.PREDICT):
     loop = asyncio.new_event_loop()
     jobs = [Job(request(str(age), verb), loop) for age in ages]
     loop.close()
-    batch = SentBatch(0, jobs)
+    batch = SentBatch(0, jobs, 60.0)
     for job, age in zip(jobs, ages, strict=True):
         job.submitted = batch.taken_at - age
     return batch

@@ -78,14 +78,13 @@ class Channel:
         self.says(Loaded("cpu", 0.5, ModelInfo()))
 
 
-def _batch(number, *texts):
-    return SentBatch(number, [Job(request(text), asyncio.get_running_loop()) for text in texts])
+def _batch(number, *texts, timeout=60.0):
+    return SentBatch(number, [Job(request(text), asyncio.get_running_loop()) for text in texts], timeout)
 
 
 @pytest.fixture
 async def channel():
     made = Channel()
-    made.worker._timeout = 60.0
     yield made
     made.worker._deadline.close()
 
@@ -180,10 +179,9 @@ async def test_the_response_timeout_counts_for_each_batch_anew(channel, monkeypa
     worker = channel.worker
     monkeypatch.setattr(worker, "kill", lambda: channel.owner.events.append("killed"))
     channel.load()
-    worker._timeout = 0.1
-    worker.send(_batch(1, "a"))
+    worker.send(_batch(1, "a", timeout=0.1))
     await asyncio.sleep(0.06)
-    worker.send(_batch(2, "b"))
+    worker.send(_batch(2, "b", timeout=0.1))
     channel.says(Results(1, [InferenceResult()]))
     await asyncio.sleep(0.06)
     assert not worker.timed_out, "the second batch began when the first was answered"
@@ -193,8 +191,7 @@ async def test_the_response_timeout_counts_for_each_batch_anew(channel, monkeypa
 
 async def test_an_idle_worker_has_no_timeout(channel):
     channel.load()
-    channel.worker._timeout = 0.01
-    channel.worker.send(_batch(1, "a"))
+    channel.worker.send(_batch(1, "a", timeout=0.01))
     channel.says(Results(1, [InferenceResult()]))
     await asyncio.sleep(0.03)
     assert not channel.worker.timed_out
@@ -296,7 +293,7 @@ def test_a_start_that_is_cancelled_leaves_no_process_behind(turns):
     async def main():
         owner = Owner()
         worker = WorkerProcess(owner, 1)
-        start = asyncio.ensure_future(worker.start(_load(1), 60, 60))
+        start = asyncio.ensure_future(worker.start(_load(1), 60))
         await settle(turns)
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
