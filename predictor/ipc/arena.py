@@ -13,6 +13,7 @@ bus error, and so is its content where the kernel knows how (Linux 5.1).
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import fcntl
 import mmap
@@ -57,6 +58,9 @@ class Arena:
         # Free stretches, (offset, length), by offset; no two touch.
         self._free = [(0, size)]
         self._taken: dict[int, tuple[weakref.ref[object], int]] = {}
+        # Stretches that are free, too, once somebody looks. Python may collect a block at any moment, in any
+        # thread: in the midst of a change to the list above, for one.
+        self._released: collections.deque[tuple[int, int]] = collections.deque()
 
     @classmethod
     def where_possible(cls) -> Arena | None:
@@ -70,6 +74,8 @@ class Arena:
 
     def take(self, length: int) -> memoryview | None:
         """Return a block of `length` bytes with whatever is in it, None if there is no room for it now."""
+        while self._released:
+            self._join(*self._released.popleft())
         size = -(-length // _PAGE) * _PAGE
         index = next((index for index, (_, room) in enumerate(self._free) if room >= size > 0), None)
         if index is None:
@@ -98,8 +104,12 @@ class Arena:
         os.close(self.descriptor)
 
     def _release(self, key: int, offset: int, size: int, _: weakref.ref[object]) -> None:
-        """Join a block that nobody uses any more with the free stretches on both sides of it."""
+        """Note that nobody uses a block any more, in steps that nothing can come between."""
         del self._taken[key]
+        self._released.append((offset, size))
+
+    def _join(self, offset: int, size: int) -> None:
+        """Join a stretch with the free ones on both sides of it."""
         index = bisect.bisect(self._free, (offset, size))
         start, end = index, index
         if index < len(self._free) and self._free[index][0] == offset + size:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 from pathlib import Path
+from random import Random
+from types import FrameType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import predictor.ipc.arena as arena_module
 from predictor.ipc.arena import Arena, ArenaReader
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux's memfd")
@@ -62,6 +66,38 @@ def _longest_gap(offsets, held):
     for offset, (block, _) in zip(offsets, held, strict=True):
         used.update(range(offset // 4096, -(-(offset + len(block)) // 4096)))
     return max(len(run) for run in "".join("x" if page in used else " " for page in range(16)).split("x"))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_block_may_be_let_go_of_at_any_moment(seed: int) -> None:
+    """The collector does that: between any two lines of the arena's own."""
+    random = Random(seed)
+    arena = Arena(64 * 4096)
+    held: list[memoryview] = []
+
+    def let_go(frame: FrameType, event: str, arg: object) -> object:
+        if event == "line" and frame.f_code.co_filename == arena_module.__file__ and held:
+            held.pop(random.randrange(len(held)))
+        return let_go
+
+    for _ in range(20):
+        held.extend(filter(None, (arena.take(random.randint(1, 3) * 4096) for _ in range(40))))
+        before = sys.gettrace()
+        sys.settrace(let_go)
+        try:
+            taken = [block for block in map(arena.take, [4096, 8192] * 3) if block is not None]
+        finally:
+            sys.settrace(before)
+        pages: list[int] = []
+        for block in (*taken, *held):
+            start = arena.offset_of(block) // 4096
+            pages += range(start, start + len(block) // 4096)
+        assert len(pages) == len(set(pages)), "two blocks share memory"
+        block = None
+        taken.clear()
+    held.clear()
+    assert arena.take(64 * 4096) is not None, "something is still taken, or has been lost"
+    arena.close()
 
 
 def test_an_empty_arena_gives_all_that_it_has_and_no_more() -> None:
