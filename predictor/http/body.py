@@ -16,7 +16,7 @@ Take = Callable[[int], "memoryview | None"]
 """Finds memory for so many bytes, None if there is none."""
 
 # What must be still to come of a body: below, the parser is quicker than finding it a place.
-IN_PLACE_FROM_BYTES = 64 * 1024
+IN_PLACE_FROM_BYTES = 32 * 1024
 
 
 class IncomingBody(ABC):

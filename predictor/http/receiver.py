@@ -7,8 +7,8 @@ from typing import Any
 
 from predictor.http.connection import Connection
 
-# Enough for nearly all requests as a whole; what it takes of a large body is copied once more.
-_SCRATCH = bytearray(64 * 1024)
+# Enough for most requests as a whole; what it takes of a large body is copied three times more.
+_SCRATCH = bytearray(32 * 1024)
 _SCRATCH_VIEW = memoryview(_SCRATCH)
 
 

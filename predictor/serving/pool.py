@@ -341,7 +341,7 @@ class WorkerPool:
 
     def _end_row_of_deaths(self, worker: WorkerProcess) -> None:
         """Forget earlier deaths: this worker has shown that it lives."""
-        if worker.alive:
+        if (self._deaths or self._short_since is not None) and worker.alive:
             self._deaths = 0
             if self._enough_alive:
                 self._short_since = None

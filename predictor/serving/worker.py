@@ -64,6 +64,9 @@ class WorkerState(enum.Enum):
     DEAD = "DEAD"
 
 
+_ALIVE = (WorkerState.READY, WorkerState.BUSY)
+
+
 class WorkerOwner(Protocol):
     """Who is told what happens to a worker."""
 
@@ -130,7 +133,7 @@ class WorkerProcess(asyncio.Protocol):
     @property
     def alive(self) -> bool:
         """Whether batches may be sent."""
-        return self.state in (WorkerState.READY, WorkerState.BUSY)
+        return self.state in _ALIVE
 
     @property
     def was_killed_by_others(self) -> bool:

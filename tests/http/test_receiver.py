@@ -15,7 +15,7 @@ from predictor.http.body import IN_PLACE_FROM_BYTES
 from predictor.http.gate import Gate
 from predictor.http.messages import HttpResponse
 
-SCRATCH = 64 * 1024
+SCRATCH = 32 * 1024
 LARGE = 4 * SCRATCH
 LIMIT = 8 * SCRATCH
 

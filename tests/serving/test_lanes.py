@@ -288,13 +288,13 @@ async def test_a_waiting_explanation_is_withdrawn():
 
 @pytest.mark.parametrize("way", ["cancelled", "late"])
 async def test_an_explanation_outlives_the_prediction_that_it_waited_for(way):
-    late = {"client_timeout": 0.02} if way == "late" else {}
+    late = {"client_timeout": 0.4} if way == "late" else {}
     model = await _started(batch_size=4, max_batch_delay=60.0, **late)
     (worker,) = model.workers
     (predicted,) = _predict(model, "a")
     await settle()
     if way == "late":
-        await asyncio.sleep(0.015)
+        await asyncio.sleep(0.3)
     (explained,) = _explain(model, "x")
     await settle()
     assert worker.batches == [], "predictions go first, and wait for others to fill their batch"
