@@ -170,7 +170,8 @@ class Application:
                 await self._inflate(protocol, request)
             return await protocol.handle(request)
         except PredictorError as error:
-            failed = error
+            # Its traceback leads back to this frame, and would keep the request's body until it is collected.
+            failed = error.with_traceback(None)
         except Exception:
             logger.exception("request %s: %s %s", request.request_id, request.method, request.path)
             failed = PredictorError("Internal server error")

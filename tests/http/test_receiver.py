@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from support.http_client import Client
 
 import predictor.http.exchange
-from predictor.errors import InvalidToken
+from predictor.errors import InvalidInput, InvalidToken
 from predictor.http.body import IN_PLACE_FROM_BYTES
 from predictor.http.gate import Gate
 from predictor.http.messages import HttpResponse
@@ -62,6 +64,30 @@ async def test_it_goes_where_the_server_wants_it():
     (request,) = client.protocol.seen
     assert request.body is taken[0]
     assert taken[0] == body
+    client.close()
+
+
+async def test_the_place_of_a_refused_body_is_free_as_soon_as_the_client_has_been_told():
+    places = []
+
+    def take(length):
+        place = memoryview(bytearray(length))
+        places.append(weakref.ref(place))
+        return place
+
+    async def refuse(request):
+        raise InvalidInput(f"{len(request.body)} bytes too many")
+
+    client = Client(LIMIT, take=take)
+    client.protocol.response = refuse
+    gc.disable()
+    try:
+        answer = await client.send(post(pattern(LARGE)))
+        client.protocol.seen.clear()
+        assert answer.endswith(b"bytes too many")
+        assert [place() for place in places] == [None]
+    finally:
+        gc.enable()
     client.close()
 
 
