@@ -202,6 +202,8 @@ class Connection(HttpToolsProtocol):
         for body in (self.in_place, receiving.incoming if receiving is not None else None):
             if body is not None:
                 body.end()
+        # What belongs to a connection waits for the collector; the memory for a body is needed sooner.
+        self.in_place = None
         cycle = self._answering
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True

@@ -67,28 +67,49 @@ async def test_it_goes_where_the_server_wants_it():
     client.close()
 
 
-async def test_the_place_of_a_refused_body_is_free_as_soon_as_the_client_has_been_told():
-    places = []
+@pytest.fixture
+async def places():
+    """A client whose large bodies are put into memory that this notes."""
+    noted = []
 
     def take(length):
         place = memoryview(bytearray(length))
-        places.append(weakref.ref(place))
+        noted.append(weakref.ref(place))
         return place
 
+    made = Client(LIMIT, take=take)
+    gc.disable()
+    yield made, noted
+    gc.enable()
+    made.close()
+
+
+async def test_the_place_of_a_refused_body_is_free_as_soon_as_the_client_has_been_told(places):
     async def refuse(request):
         raise InvalidInput(f"{len(request.body)} bytes too many")
 
-    client = Client(LIMIT, take=take)
+    client, noted = places
     client.protocol.response = refuse
-    gc.disable()
-    try:
-        answer = await client.send(post(pattern(LARGE)))
-        client.protocol.seen.clear()
-        assert answer.endswith(b"bytes too many")
-        assert [place() for place in places] == [None]
-    finally:
-        gc.enable()
-    client.close()
+    answer = await client.send(post(pattern(LARGE)))
+    client.protocol.seen.clear()
+    assert answer.endswith(b"bytes too many")
+    assert [place() for place in noted] == [None]
+
+
+@pytest.mark.parametrize("part", [0.5, 1.0])
+async def test_the_place_of_a_body_is_free_as_soon_as_its_client_has_gone(places, part):
+    async def wait(request):
+        await asyncio.Event().wait()
+
+    client, noted = places
+    client.protocol.response = wait
+    message = post(pattern(LARGE))
+    await client.send(message[: int(len(message) * part)])
+    assert noted[0]() is not None
+    client.receiver.connection_lost(None)
+    await client.turn()
+    client.protocol.seen.clear()
+    assert [place() for place in noted] == [None]
 
 
 async def test_without_such_a_place_it_has_memory_of_its_own():
