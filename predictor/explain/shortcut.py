@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,13 +67,18 @@ class Shortcut:
         self._plain = Route(plain)
         self._traced: Route | None = None
         self._is_traced = False
+        self._versions: list[int] = []
         self._fitting: dict[tuple[Any, ...], Route | None] = {}
 
     def route(self, *arguments: torch.Tensor | None) -> Route | None:
         """Return the faster way for arguments of these shapes, None where there is none.
 
-        Every new shape is tried on its first row: outputs and gradients must be the model's.
+        Every new shape is tried on its first row: outputs and gradients must be the model's. There is none any
+        more once weights have changed: it holds copies of some.
         """
+        if self._traced is not None and self._versions != _versions(self._model):
+            self._traced = None
+            self._fitting.clear()
         tensors = [argument for argument in arguments if argument is not None]
         if len(tensors) < len(arguments) or not any(tensor.dtype in _DTYPES for tensor in tensors):
             return None
@@ -91,6 +97,7 @@ class Shortcut:
             with torch.inference_mode(False), torch.enable_grad():
                 if not self._is_traced:
                     self._is_traced = True
+                    self._versions = _versions(self._model)
                     self._traced = trace(self._model, self._kind)
                 if self._traced is not None and _agree(self._traced, self._plain, rows):
                     return _measured(self._traced, rows)
@@ -116,7 +123,8 @@ def trace(model: torch.nn.Module, kind: ModelKind) -> Route | None:
         graph = model
     elif kind is ModelKind.EAGER:
         # Traced code may keep what it is given, so it is given to a copy.
-        graph = fx.symbolic_trace(shadow_copy(model))
+        copied = shadow_copy(model)
+        graph = fx.GraphModule(copied, _Tracer().trace(copied))
     else:
         return None
     found = affine_prefix(graph)
@@ -125,6 +133,26 @@ def trace(model: torch.nn.Module, kind: ModelKind) -> Route | None:
         return Route(_Laid(fold(graph))) if has_convolutions and kind is ModelKind.EAGER else None
     head, tail = cut(graph, *found)
     return Route(_Laid(fold(tail)), _Laid(head), found[0])
+
+
+class _Tracer(fx.Tracer):
+    """Refuses what a graph would not tell: that a part of the model's code lets no gradients through."""
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Note an operation.
+
+        Raises:
+            RuntimeError: it stands under `torch.no_grad`.
+        """
+        if not torch.is_grad_enabled():
+            raise RuntimeError("some of its code runs under torch.no_grad, of which a graph knows nothing")
+        return super().create_node(*args, **kwargs)
+
+
+def _versions(model: torch.nn.Module) -> list[int]:
+    """Return numbers that change when a weight is written to; a copy that shares it sees that, too."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return [tensor._version for tensor in tensors]
 
 
 class _Laid:

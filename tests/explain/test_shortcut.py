@@ -404,6 +404,38 @@ def test_each_shape_is_tried_once_and_on_numbers_only(monkeypatch):
     assert len(tries) == 2
 
 
+class Gated(nn.Module):
+    """What a gate that lets no gradients through changes is little, but not nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate, self.linear = nn.Conv2d(2, 6, 3), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, picture):
+        hidden = self.conv(picture).relu().mean((2, 3))
+        with torch.no_grad():
+            gate = torch.sigmoid(self.gate(hidden) / 20)
+        return self.linear(hidden * gate)
+
+
+def test_code_that_keeps_gradients_to_itself_is_left_alone(caplog):
+    with caplog.at_level(logging.INFO):
+        assert fast(make(Gated), images())[1] is None
+    assert "torch.no_grad" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["conv2.weight", "bn2.running_mean", "linear.bias"])
+def test_there_is_none_once_a_weight_has_changed(name):
+    model = make(Plain)
+    shadow = shadow_copy(model)
+    found = Shortcut(shadow, kind_of(shadow), shadow)
+    assert found.route(images()) is not None
+    with torch.no_grad():
+        model.state_dict()[name].add_(1)
+    assert found.route(images()) is None
+    assert found.route(images()) is None
+
+
 def test_the_log_says_why_there_is_none(caplog):
     with caplog.at_level(logging.INFO):
         assert fast(make(Branching), images())[1] is None
