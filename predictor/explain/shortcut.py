@@ -73,8 +73,8 @@ class Shortcut:
     def route(self, *arguments: torch.Tensor | None) -> Route | None:
         """Return the faster way for arguments of these shapes, None where there is none.
 
-        Every new shape is tried on its first row: outputs and gradients must be the model's. There is none any
-        more once weights have changed: it holds copies of some.
+        Every new shape is tried on its first row: outputs and gradients must be the model's. Once weights
+        have changed there is none any more: it holds copies of some.
         """
         if self._traced is not None and self._versions != _versions(self._model):
             self._traced = None
