@@ -119,7 +119,8 @@ def check_target(where: str, value: Any) -> int | str:
 def _check_keys(where: str, document: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in document:
         if key not in known:
-            raise InvalidInput(f"{where}.{key} is unknown; allowed are {', '.join(known)}")
+            hint = f" (arguments of the method go into {where}.args)" if "args" in known else ""
+            raise InvalidInput(f"{where}.{key} is unknown; allowed are {', '.join(known)}{hint}")
 
 
 def _target(where: str, value: Any) -> int | str:

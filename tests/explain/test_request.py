@@ -68,6 +68,7 @@ def test_everything():
     [
         ([], "'explain' must be an object"),
         ({"methd": 1}, "explain.methd is unknown; allowed are method, args, target"),
+        ({"n_steps": 16}, "(arguments of the method go into explain.args)"),
         ({"method": "lrp"}, "explain.method must be one of integrated_gradients, saliency"),
         ({"method": ["saliency"]}, "explain.method must be one of"),
         ({"target": 1.5}, "explain.target must be a class index, a label or 'predicted'; got 1.5"),
