@@ -113,10 +113,10 @@ async def _ask(
     else:
         made_up = _made_up(model)
         if made_up is None:
-            say("  not tried: no example in the archive (folder examples/); give one with --input FILE")
+            say("  not tried: no example in its folder examples/; give one with --input FILE")
             return 0
         body, content_type, what = made_up
-        say(f"  no example in the archive (folder examples/), so it is sent {what}")
+        say(f"  no example in its folder examples/, so it is sent {what}")
     request = InferenceRequest("check", Verb.PREDICT, Envelope.TORCHSERVE, [], content_type, "", body=body)
     try:
         result = await model.infer(request)
