@@ -18,6 +18,7 @@ from predictor.errors import (
     MethodNotAllowed,
     ModelNotFound,
     PredictorError,
+    RequestTimeout,
     UnsupportedCoding,
 )
 from predictor.http.body import Take, take_anonymous
@@ -181,11 +182,11 @@ class Application:
         response.reason = failed.message
         if isinstance(failed, UnsupportedCoding):
             response.headers.append(("Accept-Encoding", ", ".join(failed.known)))
-        if isinstance(failed, InvalidToken):
-            # A body that nobody wants is not worth a kept connection.
+        if isinstance(failed, (InvalidToken, RequestTimeout)):
+            # A body that nobody wants, or that does not come, is not worth a kept connection.
             response.close = response.close or not exchange.complete
-            if response.status == failed.status:
-                response.headers.append(_CHALLENGE)
+        if isinstance(failed, InvalidToken) and response.status == failed.status:
+            response.headers.append(_CHALLENGE)
         return response
 
     async def _inflate(self, protocol: HttpProtocol, request: HttpRequest) -> None:

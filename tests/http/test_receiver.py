@@ -164,10 +164,13 @@ async def test_half_of_a_large_body_reaches_no_model(client):
 
 async def test_a_body_that_stops_is_answered_and_heard_out(client, monkeypatch):
     monkeypatch.setattr(predictor.http.exchange, "_BODY_SECONDS", 0.02)
+    client.protocol.render_error = lambda error: HttpResponse(error.status)
     message = post(pattern(LARGE))
     await client.send(message[: LARGE // 2])
     await asyncio.sleep(0.2)
-    assert client.take().startswith(b"HTTP/1.1 408 ")
+    answer = client.take()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer
     assert client.protocol.seen == []
     await client.send(message[LARGE // 2 :])
     assert client.transport.closing
