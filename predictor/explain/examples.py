@@ -204,7 +204,7 @@ def gradients(
         if weights is not None:
             chosen = chosen * weights.unsqueeze(1)
         found = [
-            gradients_of(chosen[:, column].sum(), leaves, again=column + 1 < chosen.shape[1])
+            gradients_of(chosen[:, column], leaves, again=column + 1 < chosen.shape[1])
             for column in range(chosen.shape[1])
         ]
     return tuple(stack_targets(columns) for columns in zip(*found, strict=True))
@@ -226,8 +226,10 @@ def gradients_of(
 
     A leaf that the output does not depend on has zeros. With `again` it can be asked once more.
     """
+    # Not as `grad_outputs`: PyTorch imports sympy to compare the shapes, which takes a second or more.
+    whole = output.sum() if weights is None else (output * weights.detach()).sum()
     found: Sequence[torch.Tensor | None] = torch.autograd.grad(
-        output, leaves, weights, retain_graph=again, allow_unused=True
+        whole, leaves, retain_graph=again, allow_unused=True
     )
     pairs = zip(found, leaves, strict=True)
     return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]

@@ -195,7 +195,7 @@ def _run(route: Route, tensors: Tensors) -> tuple[torch.Tensor, list[torch.Tenso
     # Sums of probabilities are constant, so that each number has a weight of its own.
     mixture = torch.arange(output.numel(), device=output.device).reshape(output.shape).cos()
     wanted = [leaf for leaf in middle if leaf.requires_grad]
-    slopes = gradients_of((output * mixture).sum(), wanted)
+    slopes = gradients_of(output, wanted, mixture)
     if route.head is not None:
         place = next(index for index, leaf in enumerate(wanted) if leaf is middle[route.position])
         slopes[place] = gradients_of(hidden, [leaves[route.position]], slopes[place])[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import captum.attr as captum
 import pytest
@@ -457,3 +459,16 @@ def test_gradient_methods_of_a_served_model_take_it_and_methods_with_hooks_do_no
     for method in ("grad_cam", "deep_lift", "occlusion"):
         assert subject_of(method).prefix is None
         assert subject_of(method).forward.args[0] is model._call
+
+
+def test_weighted_gradients_need_no_library_that_takes_seconds_to_load():
+    code = (
+        "import sys, torch\n"
+        "from predictor.explain.examples import gradients_of\n"
+        "leaf = torch.rand(2, 3, requires_grad=True)\n"
+        "(found,) = gradients_of(leaf * 2, [leaf], torch.tensor([[1.0, 2.0, 3.0]] * 2))\n"
+        "assert found.tolist() == [[2.0, 4.0, 6.0]] * 2\n"
+        "print('sympy' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
