@@ -264,6 +264,7 @@ class WorkerProcess(asyncio.Protocol):
             jobs[message.position].chunk(message.result)
             self._restart_deadline()
         elif isinstance(message, Progress):
+            self._sent(message.batch_id)
             self._restart_deadline()
         elif isinstance(message, GivesWay):
             self._sent(message.batch_id).gives_way = True

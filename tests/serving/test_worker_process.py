@@ -22,6 +22,7 @@ from predictor.ipc.messages import (
     Loaded,
     LoadFailed,
     ModelInfo,
+    Progress,
     Results,
     Stop,
     ToWorker,
@@ -156,8 +157,9 @@ async def test_a_failed_load_is_remembered(channel):
         b"\x03\0\0\0\x91\xa1\x80",
         bytes(encode_frame(Results(99, []))),
         bytes(encode_frame(Chunk(99, 0, InferenceResult()))),
+        bytes(encode_frame(Progress(99))),
     ],
-    ids=["type", "text", "unknown batch", "part of an unknown batch"],
+    ids=["type", "text", "unknown batch", "part of an unknown batch", "progress of an unknown batch"],
 )
 async def test_a_worker_that_talks_nonsense_is_killed(channel, monkeypatch, garbage):
     killed = []
