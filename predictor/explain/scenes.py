@@ -11,6 +11,7 @@ how much of each of them is left:
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -53,7 +54,7 @@ class _Found:
     score: float
 
 
-class _Scene:
+class _Scene(ABC):
     """What both have in common: numbers from 0 to 1, each with a label."""
 
     kind = ""
@@ -63,9 +64,9 @@ class _Scene:
         self.example = example
         self.labels = tuple(labels)
 
+    @abstractmethod
     def read(self, answer: Any) -> list[float]:
         """Return what is left of each box or class in an answer."""
-        raise NotImplementedError
 
     def scores(self, answers: Sequence[Any]) -> torch.Tensor:
         """Return the numbers of all answers, float [answers, numbers]."""

@@ -196,7 +196,8 @@ async def test_the_default_version_stays_while_there_are_others(made, store):
     assert [model.version for model in manager.registry.versions("m")] == ["2.0"]
 
 
-async def test_what_a_removed_model_has_accepted_is_answered(made, store):
+async def _removing(made, store):
+    """Begin to remove a model that has accepted a request; returns manager, model, job and removal."""
     make_model(store, "m")
     manager = made()
     model = await manager.register(_wish())
@@ -204,6 +205,11 @@ async def test_what_a_removed_model_has_accepted_is_answered(made, store):
     await settle()
     removal = asyncio.ensure_future(manager.unregister("m"))
     await settle()
+    return manager, model, job, removal
+
+
+async def test_what_a_removed_model_has_accepted_is_answered(made, store):
+    manager, model, job, removal = await _removing(made, store)
     assert manager.registry.names() == []
     with pytest.raises(ShuttingDown):
         model.submit(request("b"))
@@ -443,13 +449,7 @@ async def test_who_waits_for_a_change_that_a_shutdown_ends_is_told(made, store, 
 
 
 async def test_a_shutdown_during_a_removal_answers_what_was_accepted_and_leaves_no_worker(made, store):
-    make_model(store, "m")
-    manager = made()
-    model = await manager.register(_wish())
-    job = model.submit(request("a"))
-    await settle()
-    removal = asyncio.ensure_future(manager.unregister("m"))
-    await settle()
+    manager, model, job, removal = await _removing(made, store)
     closing = asyncio.ensure_future(manager.close())
     await asyncio.sleep(0.05)
     assert not closing.done()
