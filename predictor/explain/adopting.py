@@ -18,6 +18,7 @@ import torch
 from predictor.errors import InvalidInput, PredictorError
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.answers import AnswerReader
+from predictor.explain.layout import first_output
 from predictor.explain.scenes import Reader, scene_reader
 from predictor.explain.shadow import ModelKind, kind_of
 from predictor.explain.taking_apart import Pieces, payload_key, take_apart
@@ -80,9 +81,7 @@ class Adopting:
 
     def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
         """Call the handler's `inference`, which knows how to call a model that is no module."""
-        found = self._instance.inference(tensor)
-        found = found[0] if isinstance(found, (list, tuple)) else found
-        return torch.as_tensor(found).clone()
+        return torch.as_tensor(first_output(self._instance.inference(tensor))).clone()
 
     def by_answers(self, row: Row, name: str = "") -> Adopted:
         """Return the handler as a function of the pieces of its input.

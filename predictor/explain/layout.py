@@ -41,10 +41,10 @@ class ChannelsLast:
     def _try(self, row: list[torch.Tensor]) -> bool:
         """Return whether the model answers one row alike in both layouts, and has gradients in both."""
         with torch.enable_grad():
-            expected = _first(self._model(*row))
+            expected = first_output(self._model(*row))
             try:
                 leaves = [_leaf(tensor) for tensor in row]
-                found = _first(self._model(*_laid_out(leaves)))
+                found = first_output(self._model(*_laid_out(leaves)))
                 if found.requires_grad:
                     torch.autograd.grad(found.sum(), [leaf for leaf in leaves if leaf.requires_grad])
             except Exception as error:  # noqa: BLE001 - the model's own code; it is asked as it was then
@@ -77,6 +77,7 @@ def _leaf(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone().requires_grad_() if _is_picture(tensor) else tensor
 
 
-def _first(output: Any) -> torch.Tensor:
+def first_output(output: Any) -> torch.Tensor:
+    """Return what a model answers, the first where it answers several tensors."""
     found: torch.Tensor = output[0] if isinstance(output, (tuple, list)) else output
     return found

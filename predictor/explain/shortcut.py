@@ -14,7 +14,7 @@ from torch import fx
 from predictor.explain.affine import affine_prefix, cut
 from predictor.explain.examples import gradients_of
 from predictor.explain.folding import CONVOLUTIONS, fold
-from predictor.explain.layout import channels_last
+from predictor.explain.layout import channels_last, first_output
 from predictor.explain.shadow import ModelKind, shadow_copy
 
 logger = logging.getLogger(__name__)
@@ -190,8 +190,7 @@ def _run(route: Route, tensors: Tensors) -> tuple[torch.Tensor, list[torch.Tenso
     if route.head is not None:
         hidden = route.head(hidden)
         middle[route.position] = hidden.detach().requires_grad_()
-    found = route.tail(*middle)
-    output: torch.Tensor = found[0] if isinstance(found, (tuple, list)) else found
+    output = first_output(route.tail(*middle))
     # Sums of probabilities are constant, so that each number has a weight of its own.
     mixture = torch.arange(output.numel(), device=output.device).reshape(output.shape).cos()
     wanted = [leaf for leaf in middle if leaf.requires_grad]
