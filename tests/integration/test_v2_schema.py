@@ -1,25 +1,16 @@
-"""Every answer of every V2 route against documents: the one we serve, and the published one where it is.
-
-The published document of the Open Inference Protocol (open_inference_rest.yaml of
-kserve/open-inference-protocol) is not in this repository; PREDICTOR_OIP_DOCUMENT says where a copy lies, else
-it is looked for in ../shared/data/oip.
-"""
+"""Every answer of every V2 route against two documents: the one we serve, and what the published one says."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 from openapi_schema_validator import OAS30Validator
+from support.oip import DOCUMENT as PUBLISHED
 
 from predictor.protocols.openapi.v2 import SCHEMAS
 
-_DEFAULT = Path(__file__).parents[3] / "shared" / "data" / "oip" / "open_inference_rest.yaml"
-PUBLISHED = Path(os.environ.get("PREDICTOR_OIP_DOCUMENT", _DEFAULT))
 LENGTH = "Inference-Header-Content-Length"
 FLOATS = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}]}
 NAMED = {"id": "42", **FLOATS, "outputs": [{"name": "y"}], "parameters": {"a": 1, "b": True, "c": "d"}}
@@ -164,36 +155,29 @@ def test_a_wrong_answer_would_be_seen(document):
 # the published document
 
 
-@pytest.fixture(scope="module")
-def published():
-    if not PUBLISHED.is_file():
-        pytest.skip(f"the published document is not here ({PUBLISHED}); PREDICTOR_OIP_DOCUMENT tells where")
-    return yaml.safe_load(PUBLISHED.read_text())
-
-
-def _published_schema(published, method, path, status):
+def _published_schema(method, path, status):
     """Return what the published document says of an answer's body, None if nothing."""
     # It has paths with a version only; those without one have the same answers, and so has explaining.
     full = re.sub(r"^(/v2/models/[^/]+)(?!/versions/)(/\w+)?$", r"\1/versions/1.0\2", path)
-    operation = _operation(published, method, full.replace("/explain", "/infer"))
+    operation = _operation(PUBLISHED, method, full.replace("/explain", "/infer"))
     answer = operation and operation["responses"].get(str(status if status == 200 else 400))
     return answer["content"]["application/json"]["schema"] if answer and "content" in answer else None
 
 
-def test_our_answers_fit_the_published_document(like_sdk, published):
+def test_our_answers_fit_the_published_document(like_sdk):
     checked = 0
     for method, path, body, status in ASKED:
-        schema = _published_schema(published, method, path, status)
+        schema = _published_schema(method, path, status)
         # NaN as null, and tensors in bytes, which have no data, are extensions.
         if schema is None or body in (NOT_FINITE, BINARY):
             continue
-        _check(published, schema, _document_of(_ask(like_sdk, method, path, body)))
+        _check(PUBLISHED, schema, _document_of(_ask(like_sdk, method, path, body)))
         checked += 1
     assert checked > 25
 
 
-def test_everything_published_is_in_our_document(document, published):
-    for template, operations in published["paths"].items():
+def test_everything_published_is_in_our_document(document):
+    for template, operations in PUBLISHED["paths"].items():
         path = re.sub(r"\$\{\w+\}", "x", template.rstrip("/"))
         for method in set(operations) & {"get", "post"}:
             assert _operation(document, method, path), path
@@ -207,7 +191,7 @@ def test_everything_published_is_in_our_document(document, published):
         "inference_response": "V2InferenceResponse",
         "response_output": "V2ResponseOutput",
     }
-    schemas, theirs = document["components"]["schemas"], published["components"]["schemas"]
+    schemas, theirs = document["components"]["schemas"], PUBLISHED["components"]["schemas"]
     for name, mine in names.items():
         assert set(theirs[name]["properties"]) == set(schemas[mine]["properties"]), name
         # What they require and we do not: the data of a tensor, which may be bytes.
