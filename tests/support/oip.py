@@ -1,8 +1,8 @@
 """What the published document of the Open Inference Protocol says of its messages, as a table of our own.
 
 The facts (names, types, what is required, which operation answers with what) are those of
-specification/protocol/open_inference_rest.yaml of kserve/open-inference-protocol at commit 18d5991. Nothing else
-of that document is here.
+specification/protocol/open_inference_rest.yaml of kserve/open-inference-protocol at commit 18d5991. Nothing
+else of that document is here.
 """
 
 _TEXT = {"type": "string"}
@@ -76,7 +76,7 @@ _SCHEMAS = {
 
 
 def _operation(**answers):
-    """Return an operation; `s200` and `s400` name the schemas of those answers, None is one without a body."""
+    """An operation; `s200` and `s400` name the schemas of those answers, None is one without a body."""
     return {
         "responses": {
             status[1:]: {"content": {"application/json": {"schema": _named(name)}}} if name else {}
