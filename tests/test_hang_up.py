@@ -43,6 +43,11 @@ sys.exit(main())
 """
 
 
+def _default_hang_up():
+    """Begin as in a terminal: tests that run under nohup ignore SIGHUP, and so would their programs."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _run(script, *words, **environ):
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, words)],
@@ -51,6 +56,7 @@ def _run(script, *words, **environ):
         timeout=60,
         check=False,
         env=os.environ | environ,
+        preexec_fn=_default_hang_up,
     )
 
 
@@ -83,8 +89,13 @@ def test_the_image_ignores_it_before_its_interpreter_starts(tmp_path):
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     for words in ([], ["--port", "1"], ["serve"], ["torchserve", "--start"]):
         result = subprocess.run(
-            ["sh", str(entrypoint), *words], env=environ, capture_output=True, check=False
+            ["sh", str(entrypoint), *words],
+            env=environ,
+            capture_output=True,
+            check=False,
+            preexec_fn=_default_hang_up,
         )
         assert result.returncode == 0, words
-    result = subprocess.run(["sh", str(entrypoint), "predictor", "top"], env=environ, check=False)
+    words = ["sh", str(entrypoint), "predictor", "top"]
+    result = subprocess.run(words, env=environ, check=False, preexec_fn=_default_hang_up)
     assert result.returncode == -signal.SIGHUP
