@@ -21,13 +21,25 @@ class AdoptedSignature:
 
     Attributes:
         inputs: of the model.
-        classes: labels of its outputs, () where they are not known.
+        labels: names of its outputs, () where they are not known.
+        is_classifier: its outputs are, or become, probabilities.
         pack_inputs: the inputs are columns of one tensor.
     """
 
     inputs: tuple[TensorSpec, ...]
-    classes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    is_classifier: bool = False
     pack_inputs: bool = False
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Nothing, because a single tensor is explained."""
+        return ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels of a classifier, () for other models."""
+        return self.labels if self.is_classifier else ()
 
 
 @dataclasses.dataclass

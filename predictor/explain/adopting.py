@@ -18,7 +18,8 @@ import torch
 from predictor.errors import InvalidInput, PredictorError
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.answers import AnswerReader
-from predictor.explain.layout import first_output
+from predictor.explain.naming import Names, is_name, names_in
+from predictor.explain.outputs import first_output
 from predictor.explain.scenes import Reader, scene_reader
 from predictor.explain.shadow import ModelKind, kind_of
 from predictor.explain.taking_apart import Pieces, payload_key, take_apart
@@ -44,12 +45,15 @@ class Adopting:
         """The handler's model, None where it has none of that name."""
         return getattr(self._instance, "model", None)
 
-    def by_tensor(self, row: Row, name: str = "input") -> Adopted | None:
+    def by_tensor(self, row: Row, name: str = "input", target: Any = None) -> Adopted | None:
         """Return the model behind the handler's own preprocessing, None where that is no single tensor.
+
+        Nor where the model has no output of the name that is asked about, because only the answers have one.
 
         Args:
             row: with a tensor of V2 it may be several examples, if preprocessing makes as many of it.
             name: of what is explained.
+            target: that the client asks about, as it wrote it.
         """
         if not callable(getattr(self._instance, "preprocess", None)) or self.model is None:
             return None
@@ -65,19 +69,26 @@ class Adopting:
         prepared = prepared.detach().clone()
         calls_handler = kind_of(self.model) is ModelKind.CALLABLE
         model = self._inferring if calls_handler else self.model
-        count = _outputs(model, prepared)
-        if not count:
+        outputs = _outputs(model, prepared)
+        names = None if outputs is None else self._names(outputs, target, row)
+        if names is None:
             return None
         tensor = prepared[0]
         kind = "image" if tensor.dim() == 3 and len(tensor) in (1, 3) else "tensor"
         dtype = str(tensor.dtype).removeprefix("torch.")
         spec = TensorSpec(name, dtype, tuple(tensor.shape), kind)
-        labels = _labels(getattr(self._instance, "mapping", None), count)
-        signature = AdoptedSignature((spec,), labels)
+        signature = AdoptedSignature((spec,), names.labels, names.are_classes)
         first, *others = ({name: tensor} for tensor in prepared)
         return Adopted(
             model, signature, prepared.device, first, has_state=calls_handler, others=tuple(others)
         )
+
+    def _names(self, outputs: torch.Tensor, target: Any, row: Row) -> Names | None:
+        """Return what the outputs [outputs] are called; None if the target names none of them."""
+        labels = _labels(getattr(self._instance, "mapping", None), len(outputs))
+        if labels or not is_name(target):
+            return Names(labels, are_classes=bool(labels))
+        return names_in(self._predict([row])[0], outputs)
 
     def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
         """Call the handler's `inference`, which knows how to call a model that is no module."""
@@ -115,7 +126,7 @@ class Adopting:
                 scores[index] = blank.scores(variants[index])
             return scores
 
-        signature = AdoptedSignature(pieces.specs, reader.labels if is_classifier else (), pieces.packed)
+        signature = AdoptedSignature(pieces.specs, reader.labels, is_classifier, pieces.packed)
         return Adopted(
             model,
             signature,
@@ -177,8 +188,8 @@ class _Blank:
             return torch.full((1, len(self._reader.read(self._reader.example))), torch.nan)
 
 
-def _outputs(model: Any, prepared: torch.Tensor) -> int:
-    """Return how many numbers the model answers for one example, 0 if its answer is no such thing."""
+def _outputs(model: Any, prepared: torch.Tensor) -> torch.Tensor | None:
+    """Return the numbers that the model answers for the first example, None if it answers others."""
     try:
         with torch.no_grad():
             output = model(prepared)
@@ -186,11 +197,11 @@ def _outputs(model: Any, prepared: torch.Tensor) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the model may want to be called otherwise than we do
         logger.info("the model cannot be called with what preprocess returns: %s", error)
-        return 0
+        return None
     output = output[0] if isinstance(output, (list, tuple)) and output else output
     if not isinstance(output, torch.Tensor) or output.dim() not in (1, 2) or len(output) != len(prepared):
-        return 0
-    return output[0].numel()
+        return None
+    return output[0].reshape(-1) if output[0].numel() else None
 
 
 def _labels(mapping: Any, count: int) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class AnswerReader:
         Raises:
             InvalidInput: it holds no numbers that could be explained.
         """
-        found = _plain(answer)
+        found = plain_numbers(answer)
         self.example = answer
         self.labels: tuple[str, ...] = ()
         if isinstance(found, Mapping):
@@ -44,7 +44,7 @@ class AnswerReader:
         Raises:
             InvalidInput: it holds none.
         """
-        found = _plain(answer)
+        found = plain_numbers(answer)
         if isinstance(found, Mapping):
             return [float(found.get(label, 0.0)) for label in self.labels]
         if found is None or (hasattr(self, "_count") and len(found) != self._count):
@@ -59,8 +59,8 @@ class AnswerReader:
         return torch.tensor([self.read(answer) for answer in answers], dtype=torch.float32)
 
 
-def _plain(answer: Any) -> Mapping[str, float] | list[float] | None:
-    """Return numbers by label, or a list of numbers, None where there are none."""
+def plain_numbers(answer: Any) -> Mapping[str, float] | list[float] | None:
+    """Return the numbers of a handler's answer by label, or as a list; None where there are none."""
     if isinstance(answer, (bytes, bytearray, str)):
         try:
             answer = json.loads(answer)
@@ -71,7 +71,7 @@ def _plain(answer: Any) -> Mapping[str, float] | list[float] | None:
     if isinstance(answer, Mapping):
         inner = answer.get("probabilities", answer.get("scores"))
         if isinstance(inner, (list, Mapping)):
-            return _plain(inner)
+            return plain_numbers(inner)
         good = bool(answer) and all(_is_number(value) for value in answer.values())
         return {str(label): float(value) for label, value in answer.items()} if good else None
     if _is_number(answer):
@@ -79,7 +79,7 @@ def _plain(answer: Any) -> Mapping[str, float] | list[float] | None:
     if isinstance(answer, (list, tuple)) and answer:
         if all(_is_number(value) for value in answer):
             return [float(value) for value in answer]
-        return _plain(answer[0]) if len(answer) == 1 else None
+        return plain_numbers(answer[0]) if len(answer) == 1 else None
     return None
 
 

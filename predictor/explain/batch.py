@@ -147,7 +147,7 @@ class ExplainedBatch:
         if count > 1:
             return logits.topk(count).indices
         request = asked.request
-        target = resolve_target(request.target, self._model.classes, len(logits), request.target_field)
+        target = resolve_target(request.target, self._model.labels, len(logits), request.target_field)
         return (
             logits.argmax().reshape(1) if target is None else logits.new_tensor([target], dtype=torch.int64)
         )
@@ -201,7 +201,7 @@ class ExplainedBatch:
                         kind=self._kind,
                         target=target,
                         predicted=predicted,
-                        labels=self._model.classes,
+                        labels=self._model.labels,
                         score=None if chances is None else float(chances[position, predicted]),
                         target_score=None if chances is None else float(chances[position, target]),
                         output=float(shown[0][position, target]),
@@ -228,10 +228,10 @@ class ExplainedBatch:
     def _kind(self) -> str:
         if self._model.gives_probabilities:
             return str(getattr(self._model.handler, "output_kind", "probability"))
-        return self._request.output if self._model.classes else "value"
+        return self._request.output if self._model.is_classifier else "value"
 
     def _chances(self, scores: torch.Tensor) -> torch.Tensor | None:
-        if not self._model.classes:
+        if not self._model.is_classifier:
             return None
         return scores if self._model.gives_probabilities else as_probabilities(scores)
 

@@ -11,6 +11,7 @@ import torch
 
 from predictor.errors import InvalidInput
 from predictor.explain.budget import Budget
+from predictor.explain.outputs import Reading, first_output
 from predictor.explain.shadow import ModelKind
 
 Tensors = tuple[torch.Tensor, ...]
@@ -38,13 +39,13 @@ class Subject:
     """The function that is explained.
 
     Attributes:
-        forward: called with the inputs and then the extras of `Examples`, returns the model's output: a
-            tensor with a leading batch axis, or a tuple that starts with one.
+        forward: called with the inputs and then the extras of `Examples`, returns what the model answers.
         kind: what the model is.
         module: a module that hooks may be set on, which `forward` goes through; None if there is none.
         probability: explain probabilities instead of logits.
         prefix: how `forward` begins, where that is affine; None where it is not, or where it is not known.
         autocast: what convolutions and products of `forward` compute in; None for the model's own.
+        read: makes a tensor with a leading batch axis of what the model answers.
     """
 
     forward: Callable[..., Any]
@@ -53,12 +54,11 @@ class Subject:
     probability: bool = False
     prefix: Prefix | None = None
     autocast: torch.dtype | None = None
+    read: Reading = first_output
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Run the model once and return its outputs, float [rows, outputs]."""
-        output = self._output((*inputs, *extras))
-        if isinstance(output, (tuple, list)):
-            output = output[0]
+        output = self.read(self._output((*inputs, *extras)))
         scores: torch.Tensor = output.unsqueeze(1) if output.dim() == 1 else output.flatten(1)
         scores = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
         return as_probabilities(scores) if self.probability else scores

@@ -145,7 +145,7 @@ class Explainer:
         refusal = self.model.refusal(request.method)
         if refusal is not None:
             raise InvalidInput(refusal)
-        if request.output == "probability" and not self.model.classes:
+        if request.output == "probability" and not self.model.is_classifier:
             raise InvalidInput("explain.output must be 'logit': this model is no classifier")
         if "infidelity" in request.metrics and request.method.name in ("grad_cam", "occlusion"):
             raise InvalidInput(

@@ -59,7 +59,7 @@ class Explanation:
         kind: what `output` is: logit, probability, or value for models that do not classify.
         target: index of the explained output.
         predicted: index of the most probable output.
-        labels: of the outputs; empty for models that do not classify.
+        labels: of the outputs, whether they are classes or not; empty where they have none.
         score: probability of the predicted class, None without classes.
         target_score: probability of the explained class, likewise.
         output: of the target, at the input.

@@ -18,7 +18,7 @@ from predictor.explain.joined import WishfulRows, join_tables
 from predictor.explain.layers import convolutions
 from predictor.explain.methods import METHODS, Method, Need
 from predictor.explain.shadow import ModelKind, kind_of, unwrap
-from predictor.explain.tables import WishfulTable
+from predictor.explain.tables import WishfulTable, target_of
 from predictor.explain.wishes import JSON, read_wish
 from predictor.handlers.tensors import Table
 
@@ -73,7 +73,8 @@ class ForeignExplainer:
             Exception: whatever the handler's own code raises.
         """
         wish = read_wish(row, (), accept, False)
-        with self._explaining(self._adopting.by_tensor(wish.row), wish.row) as explainer:
+        adopted = self._adopting.by_tensor(wish.row, target=wish.wanted_target)
+        with self._explaining(adopted, wish.row) as explainer:
             (answer,) = explainer.explain([row], [accept])
         return answer
 
@@ -89,7 +90,7 @@ class ForeignExplainer:
         for row in request.rows:
             wishful = WishfulTable()
             wishful.parameters, wishful.wanted = request.parameters, wanted
-            adopted = self._adopting.by_tensor(row, row["name"])
+            adopted = self._adopting.by_tensor(row, row["name"], target_of(request.parameters))
             with self._explaining(adopted, row, row["name"]) as explainer:
                 tables.append(explainer.explain_table(wishful))
         return join_tables(tables)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from predictor.explain.outputs import Reading, first_output
+
 logger = logging.getLogger(__name__)
 
 _MOST_SHAPES = 64
@@ -22,9 +24,10 @@ class ChannelsLast:
     before hooks are set, which would see these tries.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Wrap a model that takes tensors with a leading batch axis."""
+    def __init__(self, model: Any, read: Reading = first_output) -> None:
+        """Wrap a model that takes tensors with a leading batch axis, and whose outputs `read` reads."""
         self._model = model
+        self._read = read
         self._fits: dict[tuple[torch.Size, ...], bool] = {}
 
     def __call__(self, *arguments: torch.Tensor) -> Any:
@@ -41,10 +44,10 @@ class ChannelsLast:
     def _try(self, row: list[torch.Tensor]) -> bool:
         """Return whether the model answers one row alike in both layouts, and has gradients in both."""
         with torch.enable_grad():
-            expected = first_output(self._model(*row))
+            expected = self._read(self._model(*row))
             try:
                 leaves = [_leaf(tensor) for tensor in row]
-                found = first_output(self._model(*_laid_out(leaves)))
+                found = self._read(self._model(*_laid_out(leaves)))
                 if found.requires_grad:
                     torch.autograd.grad(found.sum(), [leaf for leaf in leaves if leaf.requires_grad])
             except Exception as error:  # noqa: BLE001 - the model's own code; it is asked as it was then
@@ -75,9 +78,3 @@ def _laid_out(arguments: Any) -> list[torch.Tensor]:
 
 def _leaf(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone().requires_grad_() if _is_picture(tensor) else tensor
-
-
-def first_output(output: Any) -> torch.Tensor:
-    """Return what a model answers, the first where it answers several tensors."""
-    found: torch.Tensor = output[0] if isinstance(output, (tuple, list)) else output
-    return found

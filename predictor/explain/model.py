@@ -18,6 +18,7 @@ from predictor.explain.examples import Examples, Subject, Tensors
 from predictor.explain.layers import convolutions
 from predictor.explain.layout import ChannelsLast
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method, Need
+from predictor.explain.outputs import OutputReader
 from predictor.explain.perturbation import places_of
 from predictor.explain.precision import autocast_dtype, full_precision
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy, unwrap
@@ -59,16 +60,27 @@ class ExplainedModel:
         self.module = _shadow(unwrap(handler.model)) if self.kind is ModelKind.EAGER else None
         self.model: Any = self.module if self.module is not None else handler.model
         self.embedding = handler.embedding(self.model)
+        self._read = OutputReader(self.signature.output_names, self._has_named_outputs)
         self._call = self._laid_out()
-        self._shortcut = None if self.embedding else Shortcut(self.model, self.kind, self._call)
+        self._shortcut = None if self.embedding else Shortcut(self.model, self.kind, self._call, self._read)
         self.gives_probabilities = bool(getattr(handler, "gives_probabilities", False))
         self.slots = self._slots()
         self.background = self._background()
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Labels of the outputs."""
-        return self.signature.classes
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs, () where they have none; the last answer decides whether they fit."""
+        return self._read.labels if self._has_named_outputs else self.signature.labels
+
+    @property
+    def _has_named_outputs(self) -> bool:
+        """Whether names of numbers are declared that are no classes."""
+        return bool(self.signature.output_names and self.signature.labels) and not self.is_classifier
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the outputs are, or become, probabilities of classes."""
+        return bool(self.signature.classes)
 
     @property
     def is_packed(self) -> bool:
@@ -85,7 +97,7 @@ class ExplainedModel:
 
     def _laid_out(self) -> Any:
         has_convolutions = self.module is not None and bool(convolutions(self.module))
-        return ChannelsLast(self.model) if has_convolutions else self.model
+        return ChannelsLast(self.model, self._read) if has_convolutions else self.model
 
     def refusal(self, method: Method) -> str | None:
         """Return why a method cannot be used on this model, None if it can."""
@@ -146,7 +158,7 @@ class ExplainedModel:
     def describe(self) -> dict[str, Any]:
         """Return what `GET .../explain` tells of the model."""
         methods = [method.describe(self.players(method.arguments({}))) for method in self.valid_methods()]
-        return {"default_method": self.default_method(), "labels": list(self.classes), "methods": methods}
+        return {"default_method": self.default_method(), "labels": list(self.labels), "methods": methods}
 
     def examples(
         self,
@@ -204,7 +216,8 @@ class ExplainedModel:
             seeds=(0,) * len(inputs[0]),
             background=self.background,
         )
-        return examples, slots, dataclasses.replace(subject, autocast=autocast_dtype(args, examples.device))
+        autocast = autocast_dtype(args, examples.device)
+        return examples, slots, dataclasses.replace(subject, autocast=autocast, read=self._read)
 
     def _all_slots(self) -> tuple[int, ...]:
         return (0,) if self.is_packed else tuple(range(len(self.signature.inputs)))

@@ -78,7 +78,8 @@ def question(explanation: Explanation) -> str:
     """Return the question that an explanation answers, such as "Why 'cat' (91 %)?"."""
     label = explanation.target_label
     if explanation.target_score is None:
-        return f"Why {explanation.output:.4g}?" if not explanation.labels else f"Why '{label}'?"
+        number = f"{explanation.output:.4g}"
+        return f"Why is '{label}' {number}?" if explanation.labels else f"Why {number}?"
     verb = "Why" if explanation.target == explanation.predicted else "What speaks for"
     return f"{verb} '{label}' ({_percent(explanation.target_score)})?"
 
@@ -98,12 +99,13 @@ def _feature_bar(feature: Feature, method: str) -> Bar:
 
 def _sentences(explanation: Explanation) -> list[str]:
     sentences = []
-    if explanation.labels and explanation.target != explanation.predicted and explanation.score is not None:
+    if explanation.score is not None and explanation.target != explanation.predicted:
         sentences.append(
             f"<p>The model's own answer is '{escape(explanation.predicted_label)}' "
             f"({_percent(explanation.score)}).</p>"
         )
-    what = f"'{escape(explanation.target_label)}'" if explanation.labels else "a higher output"
+    what = f"'{escape(explanation.target_label)}'" if explanation.labels else "output"
+    what = f"a higher {what}" if explanation.score is None else what
     sentences.append(
         f"<p>What is <span class='for'>red</span> speaks for {what}, what is "
         f"<span class='against'>blue</span> against it; the stronger the colour, the more.</p>"

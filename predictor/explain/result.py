@@ -185,7 +185,7 @@ def _named(index: int, explanation: Explanation) -> dict[str, Any]:
 
 
 def _prediction(explanation: Explanation) -> dict[str, Any]:
-    result = _named(explanation.predicted, explanation) if explanation.labels else {}
+    result = _named(explanation.predicted, explanation) if explanation.score is not None else {}
     if explanation.score is not None:
         result["score"] = explanation.score
     result["output"] = explanation.output

@@ -14,7 +14,8 @@ from torch import fx
 from predictor.explain.affine import affine_prefix, cut
 from predictor.explain.examples import gradients_of
 from predictor.explain.folding import CONVOLUTIONS, fold
-from predictor.explain.layout import channels_last, first_output
+from predictor.explain.layout import channels_last
+from predictor.explain.outputs import Reading, first_output
 from predictor.explain.shadow import ModelKind, shadow_copy
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,20 @@ class Shortcut:
     call traces, and no other thread may call any module meanwhile: torch.fx patches their class.
     """
 
-    def __init__(self, model: torch.nn.Module, kind: ModelKind, plain: Callable[..., Any]) -> None:
-        """Prepare a way around `plain`, which calls `model`, an eager module or an exported program."""
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        kind: ModelKind,
+        plain: Callable[..., Any],
+        read: Reading = first_output,
+    ) -> None:
+        """Prepare a way around `plain`, which calls `model`, an eager module or an exported program.
+
+        Args:
+            read: reads the model's outputs.
+        """
         self._model = model
+        self._read = read
         self._kind = kind
         self._plain = Route(plain)
         self._traced: Route | None = None
@@ -99,7 +111,7 @@ class Shortcut:
                     self._is_traced = True
                     self._versions = _versions(self._model)
                     self._traced = trace(self._model, self._kind)
-                if self._traced is not None and _agree(self._traced, self._plain, rows):
+                if self._traced is not None and _agree(self._traced, self._plain, rows, self._read):
                     return _measured(self._traced, rows)
         except Exception as error:  # noqa: BLE001 - the model's own code, which may not like to be traced
             logger.info("explanations take no shortcut through the model: %s", error)
@@ -165,11 +177,12 @@ class _Laid:
         return self._graph(*(channels_last(argument) for argument in arguments))
 
 
-def _agree(route: Route, plain: Route, rows: Tensors) -> bool:
+def _agree(route: Route, plain: Route, rows: Tensors, read: Reading) -> bool:
     """Tell whether two ways give the same outputs and gradients for a row."""
     if route.head is not None and not _is_affine(route.head, rows[route.position]):
         return False
-    (output, slopes), (expected, expected_slopes) = _run(route, rows), _run(plain, rows)
+    output, slopes = _run(route, rows, read)
+    expected, expected_slopes = _run(plain, rows, read)
     return _is_close(output, expected, _OUTPUT_TOLERANCE) and all(
         float((slope - other).norm()) <= _GRADIENT_TOLERANCE * float(other.norm())
         for slope, other in zip(slopes, expected_slopes, strict=True)
@@ -182,15 +195,15 @@ def _is_affine(head: Callable[[torch.Tensor], torch.Tensor], row: torch.Tensor) 
     return _is_close(half, (whole + nothing) / 2, _OUTPUT_TOLERANCE)
 
 
-def _run(route: Route, tensors: Tensors) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the first output, and the gradients of a mixture of its numbers, in two steps if need be."""
+def _run(route: Route, tensors: Tensors, read: Reading) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the outputs, and the gradients of a mixture of its numbers, in two steps if need be."""
     leaves = [t.clone().requires_grad_() if t.is_floating_point() else t for t in tensors]
     middle = list(leaves)
     hidden = leaves[route.position]
     if route.head is not None:
         hidden = route.head(hidden)
         middle[route.position] = hidden.detach().requires_grad_()
-    output = first_output(route.tail(*middle))
+    output = read(route.tail(*middle))
     # Sums of probabilities are constant, so that each number has a weight of its own.
     mixture = torch.arange(output.numel(), device=output.device).reshape(output.shape).cos()
     wanted = [leaf for leaf in middle if leaf.requires_grad]

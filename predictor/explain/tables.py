@@ -49,14 +49,8 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
     Raises:
         InvalidInput: a parameter is unknown; the message names those that are allowed.
     """
-    given = {key: value for key, value in parameters.items() if key not in _NOT_OURS}
-    whole = given.pop("explain", "{}")
-    try:
-        document = json.loads(whole) if isinstance(whole, str) else None
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"parameters.explain is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidInput("parameters.explain must be a JSON object as text")
+    document = _whole(parameters)
+    given = {key: value for key, value in parameters.items() if key not in (*_NOT_OURS, "explain")}
     flat = [key for key in KEYS if key not in _NESTED]
     document.update({key: _flat(key, value) for key, value in given.items() if key in flat})
     method = find_method(document.get("method", default_method))
@@ -72,6 +66,28 @@ def document_of(parameters: Mapping[str, Any], default_method: str) -> dict[str,
         if not isinstance(nested, dict):
             raise InvalidInput("explain.args must be an object")
         document["args"] = {**nested, **{key: _number(value) for key, value in arguments.items()}}
+    return document
+
+
+def target_of(parameters: Mapping[str, Any]) -> Any:
+    """Return the target that parameters name, as it was sent; None where they name none.
+
+    Raises:
+        InvalidInput: the parameter `explain` is no JSON object.
+    """
+    target = parameters.get("target")
+    return _whole(parameters).get("target") if target is None else target
+
+
+def _whole(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object in the parameter `explain`, empty where there is none."""
+    whole = parameters.get("explain", "{}")
+    try:
+        document = json.loads(whole) if isinstance(whole, str) else None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"parameters.explain is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput("parameters.explain must be a JSON object as text")
     return document
 
 

@@ -28,6 +28,13 @@ class Wish:
     target: Any
     media_type: str
 
+    @property
+    def wanted_target(self) -> Any:
+        """The target as it was sent, in either place; None where it was not."""
+        if self.target is not None or not isinstance(self.explain, Mapping):
+            return self.target
+        return self.explain.get("target")
+
 
 def read_wish(row: Mapping[str, Any], names: Collection[str], accept: str, first_is_text: bool) -> Wish:
     """Take `explain` and `target` out of a row, wherever the protocol put them.

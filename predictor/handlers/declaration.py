@@ -97,6 +97,19 @@ class Signature:
         self.outputs = (*_CLASSIFIER_OUTPUTS, *outputs) if self.classes else outputs
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the numbers that an explanation may ask about: classes, or outputs of one number each."""
+        if self.classes:
+            return self.classes
+        are_numbers = all(spec.kind == "tensor" and spec.shape in ((), (1,)) for spec in self.outputs)
+        return self.output_names if are_numbers else ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs, as they are declared."""
+        return tuple(spec.name for spec in self.outputs)
+
+    @property
     def full_description(self) -> str:
         """The model's description, with what its inputs do not show."""
         text = f"Takes a text as '{self.text}' in place of its tokens." if self.text else ""

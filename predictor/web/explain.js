@@ -79,6 +79,7 @@ export async function show(found, texts) {
 
 function question({ target, prediction }) {
   if (target.label === null) return `Why ${number(prediction.output)}?`;
+  if (prediction.score === undefined) return `Why is '${target.label}' ${number(prediction.output)}?`;
   const isAnswer = prediction?.index === target.index;
   if (!isAnswer) return `What speaks for '${target.label}'? The answer is '${prediction.label}' (${chance(prediction.score)}).`;
   return `Why '${target.label}' (${chance(prediction.score)})?`;
