@@ -9,6 +9,7 @@ Two ways, the first that works:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -66,10 +67,14 @@ class Adopting:
             return None
         if len(prepared) not in (1, _rows(row)) or not len(prepared):
             return None
-        prepared = prepared.detach().clone()
         calls_handler = kind_of(self.model) is ModelKind.CALLABLE
+        prepared = prepared.detach().clone()
         model = self._inferring if calls_handler else self.model
-        outputs = _outputs(model, prepared)
+        outputs, device = _outputs(model, prepared), _device_of(model)
+        if outputs is None and device not in (None, prepared.device):
+            # As many handlers bring it there, in `inference`.
+            prepared = prepared.to(device)
+            outputs = _outputs(model, prepared)
         names = None if outputs is None else self._names(outputs, target, row)
         if names is None:
             return None
@@ -186,6 +191,14 @@ class _Blank:
             logger.info("the handler fails for a text without words: %s", error)
             self._failed = True
             return torch.full((1, len(self._reader.read(self._reader.example))), torch.nan)
+
+
+def _device_of(model: Any) -> torch.device | None:
+    """Return where a model has its weights, None where it has none."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    weights = itertools.chain(model.parameters(), model.buffers())
+    return next((tensor.device for tensor in weights), None)
 
 
 def _outputs(model: Any, prepared: torch.Tensor) -> torch.Tensor | None:

@@ -20,6 +20,7 @@ from predictor.explain.memory import keep_freed_memory
 from predictor.explain.model import ExplainedModel, check_players
 from predictor.explain.parts import describe_inputs
 from predictor.explain.perturbation import group_counts
+from predictor.explain.precision import full_precision
 from predictor.explain.quality import SENSITIVITY_SAMPLES, check_continuous, infidelity, sensitivity
 from predictor.explain.request import ExplainRequest
 from predictor.explain.targets import resolve_target
@@ -77,7 +78,8 @@ class ExplainedBatch:
             PredictorError: nothing can be said about any of them.
         """
         keep_freed_memory()
-        with torch.inference_mode(False):
+        # The outputs that a delta refers to are computed as precisely as what is compared with them.
+        with torch.inference_mode(False), full_precision(self._model.is_recurrent):
             request = self._request
             examples, slots, subject = self._model.examples(
                 self._arguments,
@@ -104,7 +106,7 @@ class ExplainedBatch:
             if rows:
                 picked = self._chosen(examples, rows, targets)
                 found = self._attribute(subject, picked)
-                ends = (logits[rows], starts[rows])
+                ends = (logits[rows].cpu(), starts[rows].cpu())
                 written = self._write(picked, found, slots, rows, ends, subject)
                 for row, explanations in zip(rows, written, strict=True):
                     results[row] = self._checked(row, explanations)
@@ -180,8 +182,8 @@ class ExplainedBatch:
         chances = self._chances(ends[0])
         shown = [as_probabilities(scores) if probable else scores for scores in ends]
         if found.baseline_scores is not None:
-            shown[1] = found.baseline_scores
-        totals, sizes = found.totals()
+            shown[1] = found.baseline_scores.cpu()
+        totals, sizes = (numbers.cpu() for numbers in found.totals())
         values = [value.detach().float().cpu().numpy() for value in found.values]
         elapsed = round((time.perf_counter() - self._started - given_away()) * 1000, 2)
         results = []

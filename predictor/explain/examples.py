@@ -57,8 +57,10 @@ class Subject:
     read: Reading = first_output
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """Run the model once and return its outputs, float [rows, outputs]."""
+        """Run the model once and return its outputs, float [rows, outputs], where the inputs are."""
         output = self.read(self._output((*inputs, *extras)))
+        # ONNX Runtime, and handlers around it, answer on the host.
+        output = output.to(inputs[0].device)
         scores: torch.Tensor = output.unsqueeze(1) if output.dim() == 1 else output.flatten(1)
         scores = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
         return as_probabilities(scores) if self.probability else scores

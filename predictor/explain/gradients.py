@@ -142,7 +142,8 @@ def _weighted_sums(subject: Subject, examples: Examples, budget: Budget, steps: 
             torch.addcmul(baseline[index], spread_over(place[step], way), way[index])
             for way, baseline in zip(ways, examples.baselines, strict=True)
         )
-        owners = examples.owners[row.to(examples.owners.device)]
+        # Counted once more, on the host: to fetch them from a GPU would wait for the passes before.
+        owners = examples.owners[torch.arange(part.start, part.stop) // steps]
         extras = pick(examples.extras, row)
         found = gradients(subject, points, extras, targets[row], owners, budget, weight[step])
         for sum_, gradient in zip(sums, found, strict=True):

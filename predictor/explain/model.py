@@ -21,7 +21,7 @@ from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method
 from predictor.explain.outputs import OutputReader
 from predictor.explain.perturbation import places_of
 from predictor.explain.precision import autocast_dtype, full_precision
-from predictor.explain.shadow import ModelKind, kind_of, shadow_copy, unwrap
+from predictor.explain.shadow import ModelKind, is_recurrent, kind_of, shadow_copy, unwrap
 from predictor.explain.shortcut import Shortcut
 from predictor.explain.text import Word
 from predictor.ipc.messages import TensorSpec
@@ -42,6 +42,7 @@ class ExplainedModel:
     Attributes:
         module: a shadow copy that hooks may be set on, None unless the model is eager.
         kind: what the model is.
+        is_recurrent: it has recurrent layers.
         gives_probabilities: its outputs are probabilities already.
         slots: positions, among the signature's inputs, of those that get attributions when a method
             follows gradients; an index of 0 for packed features.
@@ -59,6 +60,7 @@ class ExplainedModel:
         self.kind = kind_of(handler.model)
         self.module = _shadow(unwrap(handler.model)) if self.kind is ModelKind.EAGER else None
         self.model: Any = self.module if self.module is not None else handler.model
+        self.is_recurrent = is_recurrent(self.model)
         self.embedding = handler.embedding(self.model)
         self._read = OutputReader(self.signature.output_names, self._has_named_outputs)
         self._call = self._laid_out()

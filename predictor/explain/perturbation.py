@@ -131,16 +131,16 @@ def occlusion(subject: Subject, examples: Examples, budget: Budget, args: Args) 
         covered[top : top + window, left : left + window] += 1
     count = len(places)
     for part in budget.chunks(len(tensor) * count, examples.numbers, examples.device):
-        flat = torch.arange(part.start, part.stop, device=examples.device)
-        row, squares = flat // count, [places[index] for index in (flat % count).tolist()]
+        rows = [index // count for index in range(part.start, part.stop)]
+        squares = [places[index % count] for index in range(part.start, part.stop)]
+        row = torch.tensor(rows, device=examples.device)
         inputs = [some[row] for some in examples.inputs]
         for position, (top, left) in enumerate(squares):
             square = (slice(None), slice(top, top + window), slice(left, left + window))
-            blank = examples.baselines[picture][row[position]][square]
-            inputs[picture][position][square] = blank
+            inputs[picture][position][square] = examples.baselines[picture][rows[position]][square]
         lost = before[row] - _scores(subject, examples, budget, tuple(inputs), row)
         for position, (top, left) in enumerate(squares):
-            area = losses[row[position], :, top : top + window, left : left + window]
+            area = losses[rows[position], :, top : top + window, left : left + window]
             area += lost[position].reshape(-1, 1, 1)
     values = [some.new_zeros((len(some), losses.shape[1], *some.shape[1:])) for some in examples.inputs]
     values[picture] = (losses / covered).unsqueeze(2).expand_as(values[picture])

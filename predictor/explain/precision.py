@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,18 +42,23 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep NVIDIA GPUs from computing float32 in TF32, whose ten bits would show in the attributions."""
+def full_precision(recurrent: bool = False) -> Iterator[None]:
+    """Keep NVIDIA GPUs from computing float32 in TF32, whose ten bits would show in the attributions.
+
+    Args:
+        recurrent: the model has recurrent layers, of which cuDNN has no backward pass in evaluation mode:
+            PyTorch's own are taken.
+    """
     if not torch.cuda.is_available():
         yield
         return
-    outside = _tf32()
+    outside = _Flags.now()
     _outside.append(outside)
-    _set_tf32((False, False))
+    outside.without_tf32(recurrent).set()
     try:
         yield
     finally:
-        _set_tf32(outside)
+        outside.set()
         _outside.pop()
 
 
@@ -62,21 +68,74 @@ def precision_outside() -> Iterator[None]:
     if not _outside:
         yield
         return
-    inside = _tf32()
-    _set_tf32(_outside[0])
+    inside = _Flags.now()
+    _outside[0].set()
     try:
         yield
     finally:
-        _set_tf32(inside)
+        inside.set()
 
 
-# The flags belong to the process: what they were when each of the nested explanations began.
-_outside: list[tuple[bool, bool]] = []
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    """What decides how precisely a GPU computes in float32; it belongs to the process.
+
+    PyTorch has two families of these flags, and reading one of the older is an error once a model has set
+    them apart by the newer, which came with 2.9.
+
+    Attributes:
+        matmul: of products, "highest" to "medium"; None if it cannot be read.
+        convolutions: whether cuDNN may take TF32; likewise.
+        newer: of each of `_places()`.
+        cudnn: whether it is used at all.
+    """
+
+    matmul: str | None
+    convolutions: bool | None
+    newer: tuple[str, ...]
+    cudnn: bool
+
+    @classmethod
+    def now(cls) -> _Flags:
+        return cls(
+            _readable(torch.get_float32_matmul_precision),
+            _readable(lambda: torch.backends.cudnn.allow_tf32),
+            tuple(place.fp32_precision for place in _places()),
+            torch.backends.cudnn.enabled,
+        )
+
+    def without_tf32(self, recurrent: bool) -> _Flags:
+        return _Flags(
+            None if self.matmul is None else "highest",
+            None if self.convolutions is None else False,
+            ("ieee",) * len(self.newer),
+            self.cudnn and not recurrent,
+        )
+
+    def set(self) -> None:
+        """Make them so; the older first, which set some of the newer, too."""
+        if self.matmul is not None:
+            torch.set_float32_matmul_precision(self.matmul)
+        if self.convolutions is not None:
+            torch.backends.cudnn.allow_tf32 = self.convolutions
+        for place, precision in zip(_places(), self.newer, strict=True):
+            place.fp32_precision = precision
+        torch.backends.cudnn.enabled = self.cudnn
 
 
-def _tf32() -> tuple[bool, bool]:
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+def _readable(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:
+        return None
 
 
-def _set_tf32(flags: tuple[bool, bool]) -> None:
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+def _places() -> tuple[Any, ...]:
+    backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):
+        return ()
+    return backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
+
+
+# What they were when each of the nested explanations began.
+_outside: list[_Flags] = []

@@ -47,6 +47,23 @@ def unwrap(model: Any) -> Any:
     return getattr(model, "_orig_mod", model)
 
 
+def is_recurrent(model: Any) -> bool:
+    """Tell whether a model has recurrent layers: LSTM, GRU and their like."""
+    model = unwrap(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        return any(f"aten::{name}" in str(model.inlined_graph) for name in _RECURRENT)
+    if isinstance(model, torch.fx.GraphModule):
+        called = {str(node.target).removeprefix("aten.") for node in model.graph.nodes}
+        if any(name.startswith(_RECURRENT) for name in called):
+            return True
+    if not isinstance(model, torch.nn.Module):
+        return False
+    return any(isinstance(part, torch.nn.RNNBase) for part in model.modules())
+
+
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
 def shadow_copy(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of an eager module, in evaluation mode, which shares its parameters and buffers.
 

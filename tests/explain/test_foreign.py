@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 from predictor.errors import InvalidInput, PredictorError
+from predictor.explain.adopting import Adopting
 from predictor.explain.answers import AnswerReader
 from predictor.explain.foreign import ForeignExplainer
 from predictor.explain.result import Page
@@ -153,6 +154,12 @@ def test_a_model_that_is_no_module_is_called_as_the_handler_calls_it():
     refused = found.explain({"data": png(), "explain": {"method": "saliency"}}, "")
     assert isinstance(refused, InvalidInput)
     assert "a function without gradients" in refused.message
+
+
+def test_a_tensor_that_the_handler_brings_to_its_model_only_later_is_brought_there():
+    adopted = Adopting(Vision(network().to("meta")), None).by_tensor({"data": png()})
+    assert adopted.device.type == "meta"
+    assert adopted.tensors["input"].device.type == "meta"
 
 
 def test_a_picture_is_taken_apart_where_only_answers_can_be_had():

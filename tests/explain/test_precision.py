@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 
 import pytest
 import torch
-from explain_fakes import SmallCnn, examples, images, make, run, subject
+from explain_fakes import FunctionalMlp, SmallCnn, examples, images, make, run, subject
+from torch import nn
 
 from predictor.errors import InvalidInput
 from predictor.explain import precision
@@ -16,6 +18,7 @@ from predictor.explain.budget import Budget, Limits
 from predictor.explain.giving_way import as_before_explaining
 from predictor.explain.methods import METHODS, find_method
 from predictor.explain.precision import autocast_dtype, computes_bfloat16, full_precision
+from predictor.explain.shadow import is_recurrent
 
 CPU = torch.device("cpu")
 
@@ -57,23 +60,131 @@ def test_methods_of_gradients_and_no_others_take_it():
     assert takers == {"integrated_gradients", "saliency", "input_x_gradient", "gradient_shap"}
 
 
-def test_tf32_is_off_only_meanwhile(monkeypatch):
-    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [flag.allow_tf32 for flag in flags]
+@pytest.fixture
+def flags(monkeypatch):
+    """As on a machine with a GPU; what is set is forgotten afterwards."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before, readable = precision._Flags.now(), read_flags()
+    yield read_flags
+    before.set()
+    assert read_flags() == readable
+
+
+def read_flags():
+    """Return what can be read of them; None stands for an error."""
+    backends = torch.backends
+    newer = [(place, "fp32_precision") for place in precision._places()]
+    older = [
+        (backends.cuda.matmul, "allow_tf32"),
+        (backends.cudnn, "allow_tf32"),
+        (backends.cudnn, "enabled"),
+    ]
+    found = []
+    for place, name in (*older, *newer):
+        try:
+            found.append(getattr(place, name))
+        except RuntimeError:
+            found.append(None)
+    return found
+
+
+def test_tf32_is_off_only_meanwhile(flags):
+    older = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    for flag in older:
+        flag.allow_tf32 = True
+    with contextlib.suppress(ValueError), full_precision():
+        assert [flag.allow_tf32 for flag in older] == [False, False]
+        with as_before_explaining():  # predictions, while this explanation gives way
+            assert [flag.allow_tf32 for flag in older] == [True, True]
+        assert [flag.allow_tf32 for flag in older] == [False, False]
+        raise ValueError
+    assert [flag.allow_tf32 for flag in older] == [True, True]
+
+
+@pytest.mark.skipif(not precision._places(), reason="before PyTorch 2.9 there is one family of flags")
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("cuda.matmul.fp32_precision", "tf32"),
+        ("cudnn.conv.fp32_precision", "ieee"),
+        ("fp32_precision", "tf32"),
+        ("cuda.matmul.allow_tf32", True),
+        ("cudnn.allow_tf32", False),
+        ("", "high"),
+        ("", "medium"),
+    ],
+    ids=str,
+)
+def test_whichever_flags_a_model_sets_they_are_as_before(flags, chosen):
+    name, value = chosen
+    everywhere = torch.backends.fp32_precision
     try:
-        for flag in flags:
-            flag.allow_tf32 = True
-        with contextlib.suppress(ValueError), full_precision():
-            assert [flag.allow_tf32 for flag in flags] == [False, False]
-            with as_before_explaining():  # predictions, while this explanation gives way
-                assert [flag.allow_tf32 for flag in flags] == [True, True]
-            assert [flag.allow_tf32 for flag in flags] == [False, False]
-            raise ValueError
-        assert [flag.allow_tf32 for flag in flags] == [True, True]
+        if name:
+            *path, last = name.split(".")
+            setattr(functools.reduce(getattr, path, torch.backends), last, value)
+        else:
+            torch.set_float32_matmul_precision(value)
+        before = flags()
+        for _ in range(2):
+            with full_precision():
+                inside = flags()
+                assert inside[3:] == ["ieee"] * 4
+                with as_before_explaining():
+                    assert flags() == before
+                with full_precision():
+                    assert flags() == inside
+                assert flags() == inside
+            assert flags() == before
     finally:
-        for flag, value in zip(flags, before, strict=True):
-            flag.allow_tf32 = value
+        torch.backends.fp32_precision = everywhere
+
+
+def test_cudnn_is_left_to_models_without_recurrent_layers(flags):
+    for recurrent, expected in ((False, True), (True, False)):
+        with full_precision(recurrent):
+            assert torch.backends.cudnn.enabled is expected
+            with as_before_explaining():
+                assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.enabled
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.linear = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, steps):
+        return self.linear(self.cells(steps)[0][:, -1])
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:The tensor attr"
+)
+def test_recurrent_layers_are_found_in_every_kind_of_model():
+    model, steps = make(Recurrent), torch.rand(2, 5, 3)
+    traced = torch.jit.trace(model, steps)
+    exported = torch.export.export(model, (steps,)).module()
+    for kind in (model, torch.jit.script(model), traced, torch.jit.freeze(traced), exported):
+        assert is_recurrent(kind)
+    plain = make(FunctionalMlp)
+    row = torch.rand(2, 6)
+    for kind in (plain, torch.jit.trace(plain, row), torch.fx.symbolic_trace(plain), print):
+        assert not is_recurrent(kind)
+
+
+def test_every_output_that_an_answer_tells_is_computed_without_tf32(sample, flags):
+    torch.backends.cudnn.allow_tf32 = True
+    digits, seen = sample("digits"), []
+    model = digits.handler.explainer.model.module
+    handle = model.register_forward_pre_hook(
+        lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled))
+    )
+    try:
+        wish = {"method": "feature_ablation", "metrics": ["infidelity"]}
+        assert "metrics" in digits.ask({"image": digits.file("3.png"), "explain": wish})[0]
+    finally:
+        handle.remove()
+    assert set(seen) == {(False, True)}
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "saliency"])

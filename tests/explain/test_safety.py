@@ -10,6 +10,7 @@ from torch import nn
 from predictor.errors import HandlerStatus, InvalidInput, PayloadTooLarge
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.budget import Limits
+from predictor.explain.examples import Subject
 from predictor.explain.explainer import Explainer
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy
 from predictor.ipc.messages import TensorSpec
@@ -203,3 +204,8 @@ def test_inputs_that_are_left_out_are_not_explained(method):
         {"first": pytest.approx(2), "last": pytest.approx(5)},
         {"first": pytest.approx(2), "middle": pytest.approx(3)},
     ]
+
+
+def test_outputs_are_brought_to_where_the_inputs_are():
+    on_host = Subject(lambda rows: torch.zeros(len(rows), 3), ModelKind.CALLABLE)
+    assert on_host.scores([torch.zeros(2, 4, device="meta")]).device.type == "meta"
