@@ -5,8 +5,17 @@ from __future__ import annotations
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+from support.clock import skip_waits
 
 collect_ignore = ["support"]
+
+# A busy machine is no failure: no example has a time limit. Every run tries the same examples, so that it
+# fails for its change alone; `make test ARGS="--hypothesis-profile=default"` tries new ones.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def anyio_backend() -> str:
     """Run `async def` tests on asyncio only, which is what the server runs on."""
     return "asyncio"
+
+
+@pytest.fixture
+async def instantly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time pass at once: the loop goes from timer to timer."""
+    skip_waits(monkeypatch)
 
 
 @pytest.fixture(scope="session")

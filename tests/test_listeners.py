@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from support.server import free_port
 
 from predictor.listeners import (
     Listener,
@@ -45,13 +46,8 @@ def test_each_address_has_a_socket_of_its_own(bound):
     assert names == ["main", "management", "metrics"]
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def test_equal_addresses_share_a_socket():
-    port = _free_port()
+    port = free_port()
     listeners = listen(
         Settings(
             port=port,

@@ -96,6 +96,6 @@ def test_threads_end_with_the_object():
     del batching
     gc.collect()
     assert reference() is None
-    [thread.join(5) for thread in threads]
+    [thread.join(60) for thread in threads]
     assert not any(thread.is_alive() for thread in threads)
     assert all(thread.daemon for thread in threads) or threading.active_count() < 3

@@ -162,6 +162,7 @@ async def test_half_of_a_large_body_reaches_no_model(client):
     assert not client.receiver.connection.tasks
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_a_body_that_stops_is_answered_and_heard_out(client, monkeypatch):
     monkeypatch.setattr(predictor.http.exchange, "_BODY_SECONDS", 0.02)
     client.protocol.render_error = lambda error: HttpResponse(error.status)
@@ -176,6 +177,7 @@ async def test_a_body_that_stops_is_answered_and_heard_out(client, monkeypatch):
     assert client.transport.closing
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_a_slow_body_that_goes_on_is_waited_for(client, monkeypatch):
     monkeypatch.setattr(predictor.http.exchange, "_BODY_SECONDS", 0.1)
     message = post(pattern(LARGE))

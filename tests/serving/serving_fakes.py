@@ -126,7 +126,7 @@ async def settle(turns: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], object], seconds: float = 2.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until `condition` holds."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

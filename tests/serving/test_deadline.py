@@ -8,6 +8,8 @@ import pytest
 
 from predictor.serving.deadline import Deadline
 
+pytestmark = pytest.mark.usefixtures("instantly")
+
 
 @pytest.fixture
 async def reached():
@@ -40,7 +42,7 @@ async def test_it_is_reached_where_it_has_moved_to(deadline, reached):
     deadline.set(0.2)
     await asyncio.sleep(0.5)
     assert len(reached) == 1
-    assert reached[0] - start >= 0.19
+    assert reached[0] - start == pytest.approx(0.2)
 
 
 async def test_a_shorter_limit_is_not_kept_waiting_by_a_longer_one(deadline, reached):

@@ -32,9 +32,9 @@ async def test_a_pip_that_is_given_up_leaves_no_process(tmp_path, monkeypatch, s
     model = dataclasses.replace(archive(), directory=tmp_path)
     task = asyncio.ensure_future(install_requirements(model, tmp_path / "scratch"))
     # An installation that fails shall say why.
-    await until(lambda: note.exists() or task.done(), seconds=20)
+    await until(lambda: note.exists() or task.done())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     processes = [int(number) for number in note.read_text().split()]
-    await until(lambda: not any(is_running(process) for process in processes), seconds=20)
+    await until(lambda: not any(is_running(process) for process in processes))

@@ -149,6 +149,7 @@ async def test_what_predictions_took_is_not_held_against_the_explanation(monkeyp
     assert worker.batches == [["x"], ["a"], ["b"], ["y"]], "the other explanation need not wait any longer"
 
 
+@pytest.mark.usefixtures("instantly")
 @pytest.mark.parametrize("timed_out", [False, True])
 async def test_a_worker_that_dies_between_passes(timed_out):
     """Nobody knows which of both did it: the explanation ends, the prediction is tried once more."""
@@ -171,6 +172,7 @@ async def test_a_worker_that_dies_between_passes(timed_out):
         await predicted.future
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_a_prediction_that_may_have_begun_between_passes_is_not_called_late():
     model = await _started(client_timeout=0.02, prefetch=1)
     (worker,) = model.workers
@@ -286,6 +288,7 @@ async def test_a_waiting_explanation_is_withdrawn():
     assert worker.batches == [["x"]]
 
 
+@pytest.mark.usefixtures("instantly")
 @pytest.mark.parametrize("way", ["cancelled", "late"])
 async def test_an_explanation_outlives_the_prediction_that_it_waited_for(way):
     late = {"client_timeout": 0.4} if way == "late" else {}
@@ -310,6 +313,7 @@ async def test_an_explanation_outlives_the_prediction_that_it_waited_for(way):
     await model.stop()
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_the_death_of_a_shared_worker_ends_the_explanation_and_saves_predictions():
     model = await _started()
     (worker,) = model.workers
@@ -444,6 +448,7 @@ async def test_own_workers_stay_off_the_gpu_if_told():
     assert model.workers[0].load.gpu_id == 0
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_the_death_of_an_own_worker_touches_no_prediction():
     model = await _started(explain_workers=1)
     (job,) = _explain(model, "x")
@@ -469,6 +474,7 @@ async def test_an_own_worker_that_takes_too_long_is_a_time_out():
         await job.future
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_own_workers_that_never_load_cost_explanations_only():
     model = await _started(ready=False, explain_workers=1, max_retry_timeout=0.0)
     (job,) = _explain(model, "x")

@@ -177,6 +177,7 @@ async def test_too_few_answers_leave_nobody_waiting(channel, monkeypatch):
     assert channel.owner.events[-1] == "killed"
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_the_response_timeout_counts_for_each_batch_anew(channel, monkeypatch):
     worker = channel.worker
     monkeypatch.setattr(worker, "kill", lambda: channel.owner.events.append("killed"))
@@ -191,6 +192,7 @@ async def test_the_response_timeout_counts_for_each_batch_anew(channel, monkeypa
     assert channel.owner.events[-1] == "killed"
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_an_idle_worker_has_no_timeout(channel):
     channel.load()
     channel.worker.send(_batch(1, "a", timeout=0.01))
@@ -247,7 +249,7 @@ async def test_stopping_asks_first_and_kills_after_the_grace(channel):
 async def test_how_an_end_is_described(channel, code, text):
     channel.worker._process = _process(code)
     channel.worker.connection_lost(None)
-    await until(lambda: channel.owner.events, seconds=10)
+    await until(lambda: channel.owner.events)
     assert channel.owner.events == [("lost", text)]
 
 
@@ -260,7 +262,7 @@ async def test_who_killed_a_worker(channel, by_us):
     else:
         channel.worker._process.kill()
     channel.worker.connection_lost(None)
-    await until(lambda: channel.owner.events, seconds=10)
+    await until(lambda: channel.owner.events)
     assert channel.owner.events == [("lost", "was killed by SIGKILL")]
     assert channel.worker.was_killed_by_others is not by_us
 

@@ -62,3 +62,15 @@ def scrape(port: int, names: Sequence[str] = ()) -> Scrape:
     assert response.status == 200, response
     assert response.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
     return Scrape(response.body.decode())
+
+
+def in_flight(port: int, model: str) -> int:
+    """Return how many requests of a model wait, or are held by workers."""
+    name = "predictor_requests_in_flight"
+    return int(scrape(port, [name]).sum(name, model=model))
+
+
+def ended(port: int, model: str, status: str) -> int:
+    """Return how many requests of a model have ended with `status`, which is 499 where the client has left."""
+    name = "predictor_requests_total"
+    return int(scrape(port, [name]).sum(name, model=model, status=status))

@@ -42,7 +42,7 @@ class Response:
 class Connection:
     """A TCP connection to the server on which requests are sent by hand."""
 
-    def __init__(self, port: int, timeout: float = 30.0) -> None:
+    def __init__(self, port: int, timeout: float = 90.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self._buffer = b""
 
@@ -74,7 +74,7 @@ class Connection:
             self._read_body(response)
         return response
 
-    def closed_by_server(self, seconds: float = 5.0) -> bool:
+    def closed_by_server(self, seconds: float = 60.0) -> bool:
         """Wait for the end of the connection; False when it stays open that long, or more data comes."""
         self.socket.settimeout(seconds)
         try:
@@ -162,7 +162,7 @@ def encode(
 
 def request(port: int, method: str, path: str, **options: Any) -> Response:
     """Send one request on a connection of its own."""
-    with Connection(port, options.pop("timeout", 30.0)) as connection:
+    with Connection(port, options.pop("timeout", 90.0)) as connection:
         return connection.request(method, path, **options)
 
 

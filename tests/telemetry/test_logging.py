@@ -91,6 +91,7 @@ def test_a_worker_by_itself_logs_text(root):
     assert isinstance(root.handlers[0].formatter, TextFormatter)
 
 
+@pytest.mark.usefixtures("instantly")
 async def test_the_access_log_is_written_together_and_soon():
     stream = io.StringIO()
     log = AccessLog("json", stream)

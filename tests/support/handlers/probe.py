@@ -79,6 +79,12 @@ class Probe:
     def do_sleep(self, order, position):
         return {"slept": order.get("s", 0), "tag": order.get("tag")}
 
+    def do_wait(self, order, position):
+        """Keep the worker until the test makes the file `for`."""
+        while not pathlib.Path(order["for"]).exists():
+            time.sleep(0.01)
+        return {"tag": order.get("tag")}
+
     def do_tag(self, order, position):
         return {"tag": order["tag"], "pid": os.getpid()}
 
