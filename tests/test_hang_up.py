@@ -53,7 +53,7 @@ def _run(script, *words, **environ):
         [sys.executable, "-c", script, *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env=os.environ | environ,
         preexec_fn=_default_hang_up,

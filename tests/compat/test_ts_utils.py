@@ -192,4 +192,4 @@ def test_launcher_commands(monkeypatch, capsys):
         ["torchserve", "--start", "--model-store", "store", "--ts-config", "c.properties", "--models", "all",
          "--no-config-snapshots", "--disable-token-auth", "--enable-model-api"],
     ]  # fmt: skip
-    assert [lines.get(timeout=5), lines.get(timeout=5)] == ["later\n", None]
+    assert [lines.get(timeout=60), lines.get(timeout=60)] == ["later\n", None]

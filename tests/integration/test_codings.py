@@ -76,8 +76,8 @@ def test_the_length_of_the_json_is_that_of_the_inflated_one(coded, coding):
 def test_an_answer_is_compressed_for_a_client_that_always_asks(coded, path):
     document, key = ROUTES[path]
     url = f"http://127.0.0.1:{coded.port}{path}"
-    packed = requests.post(url, json=document, timeout=20)
-    plain = requests.post(url, json=document, headers={"Accept-Encoding": "identity"}, timeout=20)
+    packed = requests.post(url, json=document, timeout=60)
+    plain = requests.post(url, json=document, headers={"Accept-Encoding": "identity"}, timeout=60)
     assert packed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
     assert packed.json()[key] == plain.json()[key]

@@ -41,7 +41,7 @@ def _infer(server, parameters, outputs=()):
         request.outputs.add(name=name)
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        answer = pb.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=30))
+        answer = pb.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=60))
     return {
         item.name: list(
             item.contents.fp32_contents or item.contents.int64_contents or item.contents.bytes_contents

@@ -54,7 +54,7 @@ def _echo(server, values):
 def _send(server, body, path=INFER):
     options = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=options) as channel:
-        return channel.unary_unary(path)(body, timeout=20)
+        return channel.unary_unary(path)(body, timeout=60)
 
 
 def _code(server, body, path=INFER):

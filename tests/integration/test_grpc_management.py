@@ -142,13 +142,13 @@ def test_bytes_that_are_no_message(server):
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         path = f"/{MANAGEMENT}.ManagementAPIsService/RegisterModel"
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(path)(b"\xff\xff", timeout=10)
+            channel.unary_unary(path)(b"\xff\xff", timeout=60)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_the_inference_api_is_not_on_the_management_port(server):
     with _stub(server.grpc_port, INFERENCE) as stub, pytest.raises(grpc.RpcError) as refused:
-        stub.Predictions(stub.types["PredictionsRequest"](model_name="probe"), timeout=10)
+        stub.Predictions(stub.types["PredictionsRequest"](model_name="probe"), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -156,13 +156,13 @@ def test_the_set_of_models_is_fixed_unless_allowed(tmp_path):
     make_model(tmp_path, "probe")
     port = free_port()
     with Server(tmp_path, "--grpc-management-port", str(port)), _stub(port) as stub:
-        assert "probe" in stub.ListModels(stub.types["ListModelsRequest"](limit=5), timeout=10).msg
+        assert "probe" in stub.ListModels(stub.types["ListModelsRequest"](limit=5), timeout=60).msg
         for method, fields in (
             ("RegisterModel", {"url": "probe"}),
             ("UnregisterModel", {"model_name": "probe"}),
             ("UnregisterModel", {}),
         ):
             with pytest.raises(grpc.RpcError) as refused:
-                getattr(stub, method)(stub.types[f"{method}Request"](**fields), timeout=10)
+                getattr(stub, method)(stub.types[f"{method}Request"](**fields), timeout=60)
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
             assert refused.value.details() == f"Model API disabled\n{JAVA}archive.model.ModelException"

@@ -116,10 +116,10 @@ async def test_v2_and_grpc_answer_alike(secure, binary):
         answer = await client.infer(secure.url, request, model_name="echo", timeout=httpx.Timeout(30))
         assert answer.id == "r"
         np.testing.assert_array_equal(answer.outputs[0].as_numpy(), ROWS)
-    async with over_grpc(secure, timeout=30) as client:
+    async with over_grpc(secure, timeout=60) as client:
         assert await client.is_server_ready()
         assert await client.is_server_live(headers=[("a", "b")])
-        assert await client.is_model_ready("echo", timeout=30)
+        assert await client.is_model_ready("echo", timeout=60)
         answer = await client.infer(request, headers=[("x-mine", "1")])
         np.testing.assert_array_equal(answer.outputs[0].as_numpy(), ROWS)
 
@@ -141,7 +141,7 @@ async def test_timeouts_are_the_clients(secure):
         with pytest.raises(grpc.RpcError) as late:
             await client.infer(slow)
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert (await client.infer(slow, timeout=30)).outputs
+        assert (await client.infer(slow, timeout=60)).outputs
 
 
 async def test_refusals_have_words(secure):

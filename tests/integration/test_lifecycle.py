@@ -18,7 +18,7 @@ import pytest
 from support import load, wire
 from support.models import REPOSITORY, make_model, read_journal
 from support.processes import is_running, wait_until
-from support.scrape import scrape
+from support.scrape import accepted
 from support.server import Server, free_port
 from support.wire import Connection, connections
 
@@ -208,7 +208,7 @@ def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signa
             loader.start()
         # Ctrl-C has no drain delay: what is still on its way to the server would be refused.
         sent = 20 if number == signal.SIGINT else 30
-        wait_until(lambda: accepted(server) >= sent, 60, "the server has taken what was sent")
+        wait_until(lambda: accepted(server.port, "m") >= sent, 60, "the server has taken what was sent")
         server.signal(number)
         if number == signal.SIGTERM:
             server.wait_status("/v2/health/ready", 503)
@@ -232,13 +232,6 @@ def test_every_accepted_request_is_answered(tmp_path: Path, number: signal.Signa
         assert sorted(tag for tag in tags(tmp_path) if tag.startswith("waiting")) == sorted(
             f"waiting-{position}" for position in range(20)
         )
-
-
-def accepted(server: Server) -> int:
-    """Return how many requests of `m` wait, are computed, or are answered."""
-    names = ["predictor_requests_in_flight", "predictor_requests_total"]
-    found = scrape(server.port, names)
-    return int(sum(found.sum(name, model="m") for name in names))
 
 
 async def keep_asking(port: int, stop: threading.Event) -> list[load.Outcome]:
@@ -318,7 +311,9 @@ def test_worker_that_dies_while_draining_is_replaced(tmp_path: Path) -> None:
         (worker,) = server.workers()
         for position, connection in enumerate(waiting):
             connection.send(sleep(0.3, f"drained-{position}"))
-        wait_until(lambda: tags(tmp_path) and accepted(server) == 5, 60, "one request runs, four wait")
+        wait_until(
+            lambda: tags(tmp_path) and accepted(server.port, "m") == 5, 60, "one request runs, four wait"
+        )
         server.signal(signal.SIGTERM)
         os.kill(worker, signal.SIGKILL)
         answers = [connection.response() for connection in waiting]

@@ -197,7 +197,7 @@ def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(managed):
     assert managed.status("POST", "/models?url=bad.mar&initial_workers=1") == expected
     assert managed.status("GET", "/models/bad")[0] == 404
     assert managed.status("POST", "/models?url=bad.mar&initial_workers=1") == expected
-    wait_until(lambda: not managed.workers(), 10, "no worker is left")
+    wait_until(lambda: not managed.workers(), 60, "no worker is left")
     assert managed.scratch() in ([], ["downloads"])
     assert "no luck" in managed.log()
 
@@ -276,7 +276,7 @@ def test_what_a_removed_model_has_accepted_is_answered(managed):
             pool.submit(managed.post, "/predictions/slow", b"s=0.3&x=1", headers=form) for _ in range(3)
         ]
         wait_until(
-            lambda: _status(managed, "slow")["jobQueueStatus"]["pendingRequests"] == 1, 10, "one waits"
+            lambda: _status(managed, "slow")["jobQueueStatus"]["pendingRequests"] == 1, 60, "one waits"
         )
         assert managed.status("DELETE", "/models/slow")[0] == 200
         assert [answer.result().body for answer in answers] == [b"1.0"] * 3
@@ -324,7 +324,7 @@ def test_nothing_is_lost_and_nothing_is_left_while_a_model_is_replaced_and_scale
     assert change_under_load(managed, rounds=1) > 10
     wait_until(
         lambda: (managed.workers(), len(open_files(managed.pid)), managed.scratch()) == before,
-        10,
+        60,
         f"as before: {before}",
     )
 

@@ -189,7 +189,7 @@ def test_head_of_a_stream_leaves_the_connection_usable(odd: Server):
 
 
 def test_http_1_0_gets_a_stream_without_chunks(odd: Server):
-    with socket.create_connection(("127.0.0.1", odd.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", odd.port), timeout=60) as connection:
         connection.sendall(b"POST /predictions/streamer HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")
         raw = b"".join(iter(lambda: connection.recv(4096), b""))
     head, _, body = raw.partition(b"\r\n\r\n")
@@ -207,7 +207,7 @@ def test_trailers_are_no_headers(odd: Server):
 
 
 def send_trailers(connection: Connection) -> None:
-    for _ in range(400):
+    for _ in range(20_000):
         connection.send(b"x-trailer: " + b"y" * 1000 + b"\r\n")
         time.sleep(0.001)
 
@@ -215,7 +215,7 @@ def send_trailers(connection: Connection) -> None:
 def test_endless_trailers_are_refused(odd: Server):
     with Connection(odd.port) as connection:
         connection.send(b"POST /predictions/headers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, whichever comes first
+        with pytest.raises(ConnectionError):  # reset or broken pipe, whichever comes first
             send_trailers(connection)
 
 
@@ -231,7 +231,7 @@ def test_a_worker_that_dies_is_noticed_though_its_child_lives(odd: Server):
     assert odd.post("/predictions/forker", b"x").status == 200
     worker = next(pid for pid in odd.workers() if (odd_children := _children(pid)) and odd_children)
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: worker not in odd.workers(), 20, "the dead worker to be noticed")
+    wait_until(lambda: worker not in odd.workers(), 60, "the dead worker to be noticed")
     assert odd.post("/predictions/forker", b"x").status == 200
 
 
@@ -269,5 +269,5 @@ def test_a_reload_with_half_a_copy_keeps_what_is_served(tmp_path: Path):
             "def handle(data, context):\n    return ['new'] * len(data or [])\n"
         )
         server.signal(signal.SIGHUP)
-        wait_until(lambda: server.post("/predictions/kept", b"x").body == b"new", 30, "the new handler")
+        wait_until(lambda: server.post("/predictions/kept", b"x").body == b"new", 60, "the new handler")
         assert json.loads(server.get("/v1/models").body) == {"models": ["kept", "zipped"]}

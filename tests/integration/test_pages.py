@@ -40,7 +40,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 HOSTILE = "<img src=x onerror=window.hacked=1>"
-SECONDS = 20
+SECONDS = 60
 PICTURES = sorted((SAMPLES / "digits" / "examples").iterdir())
 
 

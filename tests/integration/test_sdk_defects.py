@@ -34,7 +34,7 @@ def _grpc(server, method, message, answer):
             response_deserializer=answer.FromString,
         )
         try:
-            return call(message, timeout=20)
+            return call(message, timeout=60)
         except grpc.RpcError as error:
             return error.code()
 

@@ -48,7 +48,7 @@ class _Secure(Server):
     @contextlib.contextmanager
     def https(self, port=None, context=None):
         connection = http.client.HTTPSConnection(
-            "localhost", port or self.port, context=context or self.context(), timeout=30
+            "localhost", port or self.port, context=context or self.context(), timeout=60
         )
         try:
             yield connection
@@ -75,7 +75,7 @@ class _Secure(Server):
 
     def grpc_lives(self, channel):
         live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
-        return live(b"", timeout=20) == b"\x08\x01"
+        return live(b"", timeout=60) == b"\x08\x01"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_new_certificate_counts_at_once_and_costs_no_request(secure, folder, a
             thread.start()
         second = authority.issue("second", "ec")
         second.write(folder)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while secure.fetch("/ping")[2] != second.serial:
             assert time.monotonic() < deadline, "the new certificate was not taken"
             time.sleep(0.1)
@@ -224,9 +224,9 @@ def test_torchserves_configuration_with_a_keystore_and_client_certificates(tmp_p
         context = ssl.create_default_context(cadata=authority.pem.decode())
         for each in (port, management):
             with pytest.raises(OSError):  # noqa: PT011 - which one is OpenSSL's choice
-                urllib.request.urlopen(f"https://localhost:{each}/ping", context=context, timeout=20)
+                urllib.request.urlopen(f"https://localhost:{each}/ping", context=context, timeout=60)
         context.load_cert_chain(*client)
-        with urllib.request.urlopen(f"https://localhost:{port}/ping", context=context, timeout=20) as answer:
+        with urllib.request.urlopen(f"https://localhost:{port}/ping", context=context, timeout=60) as answer:
             assert answer.status == 200
         pair = client[1].read_bytes(), client[0].read_bytes()
         for own, allowed in ((pair, True), ((), False)):
@@ -234,10 +234,10 @@ def test_torchserves_configuration_with_a_keystore_and_client_certificates(tmp_p
             with grpc.secure_channel(f"localhost:{grpc_port}", credentials) as channel:
                 live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
                 if allowed:
-                    assert live(b"", timeout=20) == b"\x08\x01"
+                    assert live(b"", timeout=60) == b"\x08\x01"
                 else:
                     with pytest.raises(grpc.RpcError):
-                        live(b"", timeout=20)
+                        live(b"", timeout=60)
 
 
 def test_torchserves_configuration_without_any_certificate(tmp_path, store):
@@ -250,7 +250,7 @@ def test_torchserves_configuration_without_any_certificate(tmp_path, store):
         assert "clients cannot check whom they talk to" in running.log()
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}/ping", context=context, timeout=20) as answer:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/ping", context=context, timeout=60) as answer:
             assert answer.status == 200
 
 
@@ -259,7 +259,7 @@ def test_torchserves_configuration_without_any_certificate(tmp_path, store):
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self):

@@ -346,7 +346,7 @@ def _call(channel, service, method, metadata=()):
     callable_ = getattr(channel, kind)(f"/{service}/{method.name}")
     message = iter([b""]) if method.client_streaming else b""
     try:
-        answer = callable_(message, timeout=10, metadata=metadata)
+        answer = callable_(message, timeout=60, metadata=metadata)
         if method.server_streaming:
             list(answer)
     except grpc.RpcError as error:
@@ -413,7 +413,7 @@ def test_grpc_keys_are_for_their_role_and_strangers_learn_no_names(guarded):
             "Model not found: ",
         )
         health = channel.unary_unary("/grpc.health.v1.Health/Check")
-        assert health(b"", timeout=10) == b"\x08\x01"
+        assert health(b"", timeout=60) == b"\x08\x01"
 
 
 # Other origins
@@ -461,7 +461,7 @@ def test_a_preflight_needs_no_token_and_reaches_no_model(guarded):
 
 def test_tokens_of_the_file_are_replaced_while_the_server_runs(guarded):
     def wait(token, status):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while guarded.get("/v1/models", headers=_bearer(token)).status != status:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -469,7 +469,7 @@ def test_tokens_of_the_file_are_replaced_while_the_server_runs(guarded):
     guarded.token_file.write_text(f"inference:newer-token\n{_SECRET}\n")
     wait("newer-token", 200)
     guarded.token_file.write_text(f"not a token\n{_SECRET}\n")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "the old content stays" not in guarded.log():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -494,7 +494,8 @@ def test_no_token_reaches_the_log_or_an_answer(guarded):
         # A handler that fails, and a token where it does not belong.
         response = guarded.post(f"/predictions/probe?token={token}", {"cmd": "raise"}, headers=headers)
         assert token not in f"{response.headers} {response.body!r}"
-    time.sleep(0.5)
+    guarded.get("/v1/models", headers=[("X-Request-Id", "the-last-of-all")])
+    guarded.wait_log("the-last-of-all")
     log = guarded.log()
     assert "/predictions/none" in log
     assert "key_file.json" in log

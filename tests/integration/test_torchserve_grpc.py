@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import psutil
@@ -18,6 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support.grpc_cases import CASES, RECORDING, Request, ask, make_grpc_store
 from support.models import REPOSITORY, SAMPLES, link_sample
+from support.processes import wait_until
+from support.scrape import ended, in_flight, scrape, wait_in_flight
 from support.server import Server, free_port
 from support.torchserve_stubs import INFERENCE, Stub
 
@@ -104,7 +105,7 @@ import predictor.torchserve.protos.inference_pb2, predictor.protocols.grpc.servi
 with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
     stub = Stub(channel, INFERENCE, made)
     request = made["PredictionsRequest"](model_name="remote", input={"order": sys.argv[2].encode()})
-    print(stub.Predictions(request, timeout=30).prediction.decode())
+    print(stub.Predictions(request, timeout=60).prediction.decode())
 """
 
 
@@ -129,9 +130,9 @@ def test_signature_models_take_fields_and_documents(server, stub):
     values = {key: str(value) for key, value in json.loads(text).items()}
     for fields in ((("data", text),), (("body", text),), tuple(values.items())):
         request = Request("wine", fields=fields).message(stub)
-        assert json.loads(stub.Predictions(request, timeout=20).prediction) == expected
+        assert json.loads(stub.Predictions(request, timeout=60).prediction) == expected
     with pytest.raises(grpc.RpcError) as refused:
-        stub.Predictions(Request("wine", fields=(("alcohol", "13"),)).message(stub), timeout=20)
+        stub.Predictions(Request("wine", fields=(("alcohol", "13"),)).message(stub), timeout=60)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "malic_acid" in refused.value.details()
 
@@ -141,10 +142,10 @@ def test_v2_under_both_names_health_and_reflection_on_both_ports(server):
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             for service in V2:
                 ready = channel.unary_unary(f"/{service}/ModelReady")
-                assert ready(b"\x0a\x06remote", timeout=10) == b"\x08\x01"
+                assert ready(b"\x0a\x06remote", timeout=60) == b"\x08\x01"
             health = health_pb2_grpc.HealthStub(channel)
             for service in ("", SERVICE, *V2):
-                assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status == 1
+                assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60).status == 1
             database = ProtoReflectionDescriptorDatabase(channel)
             assert {SERVICE, *V2} <= set(database.get_services())
             found = database.FindFileContainingSymbol(SERVICE)
@@ -158,7 +159,7 @@ def test_the_management_api_is_nowhere_unless_asked_for(server):
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             path = "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels"
             with pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary(path)(b"", timeout=10)
+                channel.unary_unary(path)(b"", timeout=60)
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -167,7 +168,7 @@ def test_the_management_api_is_nowhere_unless_asked_for(server):
 def test_messages_that_are_none(channel, method, body):
     kind = channel.unary_stream if method.startswith("Stream") else channel.unary_unary
     with pytest.raises(grpc.RpcError) as refused:
-        list(kind(f"/{SERVICE}/{method}")(body, timeout=10))
+        list(kind(f"/{SERVICE}/{method}")(body, timeout=60))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, refused.value
 
 
@@ -177,14 +178,14 @@ def test_a_stream_goes_on_after_a_message_that_is_none(channel, stub):
         response_deserializer=stub.types["PredictionResponse"].FromString,
     )
     good = Request(sequence="x", order={"do": "return", "value": "fine"}).message(stub).SerializeToString()
-    answers = list(send(iter([b"\xff\xff", good]), timeout=20))
+    answers = list(send(iter([b"\xff\xff", good]), timeout=60))
     assert answers[0].status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert answers[1].prediction == b"fine"
 
 
 def test_parts_that_break_off(stub):
     order = {"do": "parts", "parts": ["a"], "pause": 0.3, "fail": True}
-    call = stub.StreamPredictions(Request(order=order).message(stub), timeout=20)
+    call = stub.StreamPredictions(Request(order=order).message(stub), timeout=60)
     assert next(call).prediction == b"a"
     with pytest.raises(grpc.RpcError):
         next(call)
@@ -194,9 +195,9 @@ def test_parts_that_break_off(stub):
 
 def test_sizes_are_limited_and_the_server_lives(server, stub):
     with pytest.raises(grpc.RpcError) as refused:
-        stub.Predictions(Request(fields=(("data", "x" * 2_000_000),)).message(stub), timeout=20)
+        stub.Predictions(Request(fields=(("data", "x" * 2_000_000),)).message(stub), timeout=60)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    answer = stub.Predictions(Request(fields=(("data", "x" * 900_000),)).message(stub), timeout=20)
+    answer = stub.Predictions(Request(fields=(("data", "x" * 900_000),)).message(stub), timeout=60)
     assert len(json.loads(answer.prediction)["values"]["data"]) == 900_000
 
 
@@ -220,23 +221,32 @@ def test_who_does_not_read_is_cut_before_memory_fills(server, stub):
     assert "does not read" in lazy.details()
 
 
-def test_who_cancels_a_stream_is_not_computed(stub, tmp_path):
-    journal = tmp_path / "journal"
-    slow = stub.Predictions.future(Request(order={"do": "sleep", "seconds": 1}).message(stub))
-    time.sleep(0.2)
+def test_who_cancels_a_stream_is_not_computed(server, stub, tmp_path):
+    journal, release = tmp_path / "journal", tmp_path / "release"
+    before = ended(server.port, "remote", "CANCELLED")
 
     def noting(text):
         return Request(sequence="n", order={"do": "note", "path": str(journal), "text": text}).message(stub)
 
-    calls = [stub.StreamPredictions(noting("cancelled"))]
-    calls.append(stub.StreamPredictions2(iter([noting("cancelled too")])))
-    late = stub.StreamPredictions(noting("expired"), timeout=0.2)
-    time.sleep(0.3)
-    for call in calls:
-        call.cancel()
-    assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert slow.result().prediction == b"slept"
-    stub.Predictions(noting("last"), timeout=20)
+    slow = stub.Predictions.future(Request(order={"do": "wait", "path": str(release)}).message(stub))
+    try:
+        wait_in_flight(server.port, "remote", 1)
+        calls = [stub.StreamPredictions(noting("cancelled"))]
+        calls.append(stub.StreamPredictions2(iter([noting("cancelled too")])))
+        wait_in_flight(server.port, "remote", 3)
+        late = stub.StreamPredictions(noting("expired"), timeout=1)
+        wait_until(lambda: in_flight(server.port, "remote") == 4 or late.done(), 60, "all of them wait")
+        assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        for call in calls:
+            call.cancel()
+        wait_until(lambda: ended(server.port, "remote", "CANCELLED") == before + 2, 60, "both are cancelled")
+        wait_until(
+            lambda: scrape(server.port).value("predictor_queue_depth", model="remote") == 0, 60, "none waits"
+        )
+    finally:
+        release.touch()
+    assert slow.result().prediction == b"waited"
+    stub.Predictions(noting("last"), timeout=60)
     assert journal.read_text() == "last\n"
 
 
@@ -266,7 +276,7 @@ def test_streams_of_many_clients_at_once(server):
 
 
 def test_calls_are_in_the_access_log(server, stub):
-    stub.Ping(Empty(), timeout=10)
+    stub.Ping(Empty(), timeout=60)
     stub.Predictions(
         Request(order={"do": "return", "value": 1}).message(stub), metadata=(("x-request-id", "log-1"),)
     )

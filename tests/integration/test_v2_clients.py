@@ -260,7 +260,7 @@ def _channel(server):
 
 def _raw_infer(server, body, **options):
     with _channel(server) as channel:
-        return channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(body, timeout=20, **options)
+        return channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(body, timeout=60, **options)
 
 
 def test_health_and_reflection(v2):
@@ -308,7 +308,7 @@ def test_control_and_unknown_methods_over_grpc(v2):
             ("Nope", grpc.StatusCode.UNIMPLEMENTED),
         ):
             with pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(b"\x0a\x04echo", timeout=10)
+                channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(b"\x0a\x04echo", timeout=60)
             assert refused.value.code() is code
 
 
@@ -323,8 +323,8 @@ def test_a_stream_of_requests(v2):
             "/inference.GRPCInferenceService/ModelStreamInfer",
             response_deserializer=pb.ModelStreamInferResponse.FromString,
         )
-        first, broken, unknown, empty, last = method(iter(requests), timeout=20)
-        assert list(method(iter([]), timeout=20)) == []
+        first, broken, unknown, empty, last = method(iter(requests), timeout=60)
+        assert list(method(iter([]), timeout=60)) == []
     for answer in (first, last):
         assert (answer.error_message, answer.infer_response.id) == ("", "g")
         assert answer.infer_response.raw_output_contents[0] == IMAGE[:1].tobytes()
@@ -343,7 +343,7 @@ def test_the_ids_of_a_streams_requests_are_their_own(v2):
             request_serializer=pb.ModelInferRequest.SerializeToString,
             response_deserializer=pb.ModelStreamInferResponse.FromString,
         )
-        answers = list(method(iter([message, message]), metadata=[("x-request-id", "mine")], timeout=20))
+        answers = list(method(iter([message, message]), metadata=[("x-request-id", "mine")], timeout=60))
     reports = [json.loads(answer.infer_response.outputs[0].contents.bytes_contents[0]) for answer in answers]
     ids = {report["request_id"] for report in reports}
     assert len(ids) == 2

@@ -85,7 +85,7 @@ class _Mix:
         self._found = Mixed(collections.Counter(dict.fromkeys(self._ways, 0)))
 
     async def run(self, clients: int, seconds: float) -> Mixed:
-        """Ask everything alone, and then much of it at once."""
+        """Ask everything alone, and then much of it at once, until every way of asking has had its turn."""
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self._grpc_port}") as channel:
             first = Wires(self._port, channel)
             for model, method, _ in dict.fromkeys((model, method, "") for model, method, _ in self._ways):
@@ -101,7 +101,7 @@ class _Mix:
         return [Question(model, method, key, target) for key in self._keys[model] for target in targets]
 
     async def _client(self, wires: Wires, until: float) -> None:
-        while time.monotonic() < until:
+        while time.monotonic() < until or not all(self._found.counts.values()):
             if not self._turns:
                 # Every way of asking gets its turn, in an order of chance; half of them are predictions.
                 explaining = [way for way in self._ways if way[1] != PREDICT]

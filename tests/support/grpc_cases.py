@@ -25,7 +25,7 @@ from support.oracle_corpus import ARCHIVES, RECORDINGS
 from support.torchserve_stubs import INFERENCE, Stub
 
 RECORDING = RECORDINGS / "grpc.json"
-_SECONDS = 20
+_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)

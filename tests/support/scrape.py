@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client.parser import text_string_to_metric_families
 
 from support import wire
+from support.processes import wait_until
 
 
 class Scrape:
@@ -70,7 +71,19 @@ def in_flight(port: int, model: str) -> int:
     return int(scrape(port, [name]).sum(name, model=model))
 
 
+def accepted(port: int, model: str) -> int:
+    """Return how many requests of a model the server has taken: they wait, run, or have ended."""
+    names = ["predictor_requests_in_flight", "predictor_requests_total"]
+    found = scrape(port, names)
+    return int(sum(found.sum(name, model=model) for name in names))
+
+
 def ended(port: int, model: str, status: str) -> int:
-    """Return how many requests of a model have ended with `status`, which is 499 where the client has left."""
+    """Return how many requests of a model have ended with `status`: 499 where the client has left."""
     name = "predictor_requests_total"
     return int(scrape(port, [name]).sum(name, model=model, status=status))
+
+
+def wait_in_flight(port: int, model: str, count: int) -> None:
+    """Wait until so many requests of a model wait, or are held by workers."""
+    wait_until(lambda: in_flight(port, model) == count, 60, f"{count} requests of {model} are in flight")

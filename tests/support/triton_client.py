@@ -111,7 +111,7 @@ def check_grpc(client):
     assert {item.name for item in client.get_model_repository_index().models} >= {"echo", "probe"}
     source = tensor(grpc, "x", IMAGE, "FP32")
     for coding in ("gzip", "deflate"):
-        result = client.infer("echo", [source], compression_algorithm=coding, client_timeout=30)
+        result = client.infer("echo", [source], compression_algorithm=coding, client_timeout=60)
         np.testing.assert_array_equal(result.as_numpy("y"), IMAGE)
 
     check_stream(client, [tensor(grpc, "x", IMAGE[:1, :, :2] + number, "FP32") for number in range(5)])
@@ -125,11 +125,11 @@ def check_stream(client, sources):
         client.async_stream_infer("echo", [source], request_id=str(number))
         client.async_stream_infer("nope", [source], request_id=f"{number} refused")
     for number in range(len(sources)):
-        result, error = answers.get(timeout=30)
+        result, error = answers.get(timeout=60)
         assert error is None, error
         assert result.get_response().id == str(number)
         np.testing.assert_array_equal(result.as_numpy("y"), IMAGE[:1, :, :2] + number)
-        _, error = answers.get(timeout=30)
+        _, error = answers.get(timeout=60)
         assert "Model not found: nope" in str(error)
     client.stop_stream()
 

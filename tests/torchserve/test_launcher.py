@@ -283,7 +283,7 @@ def torchserve(folder):
                 [sys.executable, "torchserve.py", *arguments],
                 stdout=output,
                 stderr=output,
-                timeout=60,
+                timeout=120,
                 env=environ,
                 check=False,
             )
@@ -293,7 +293,7 @@ def torchserve(folder):
 
 
 def wait_for(text: str, file: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while text not in file.read_text():
         assert time.monotonic() < deadline, file.read_text()
         time.sleep(0.05)

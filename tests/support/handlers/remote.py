@@ -40,6 +40,11 @@ class Remote:
         time.sleep(seconds)
         return "slept"
 
+    def do_wait(self, index, context, path):
+        while not pathlib.Path(path).exists():
+            time.sleep(0.01)
+        return "waited"
+
     def do_note(self, index, context, path, text):
         with pathlib.Path(path).open("a") as file:
             file.write(text + "\n")
