@@ -466,7 +466,7 @@ def test_ctrl_c_leaves_the_service_and_says_so(api, tmp_path):
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert api.looked.wait(60), "it never began to wait"
+        assert api.looked.wait(120), "it never began to wait"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
