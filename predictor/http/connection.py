@@ -152,6 +152,7 @@ class Connection(HttpToolsProtocol):
         in_place: the body that is being received past the parser, if one is.
     """
 
+    cycle: Cycle | None  # type: ignore[assignment]
     in_place: BodyInPlace | None = None
     _answering: Cycle | None = None
     _head_timer: asyncio.TimerHandle | None = None
@@ -162,8 +163,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, unless a message has more around its body than any honest client sends."""
         self._raw_bytes += len(data)
-        cycle = cast("Cycle | None", self.cycle)
-        if cycle is None or not cycle.more_body:
+        if self.cycle is None or not self.cycle.more_body:
             data = _without_upgrade(data)
         super().data_received(data)
         if not self._head_complete:
@@ -184,7 +184,7 @@ class Connection(HttpToolsProtocol):
 
     def hold_back(self) -> None:
         """Read no more of a body before somebody wants it, and has a place for it."""
-        cycle = cast("Cycle | None", self.cycle)
+        cycle = self.cycle
         if cycle is not None and cycle.more_body and cycle.incoming is None and not cycle.response_complete:
             self.flow.pause_reading()
 
@@ -198,8 +198,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._head_has_come()
         self.pipeline.clear()
-        receiving = cast("Cycle | None", self.cycle)
-        for body in (self.in_place, receiving.incoming if receiving is not None else None):
+        for body in (self.in_place, self.cycle.incoming if self.cycle is not None else None):
             if body is not None:
                 body.end()
         # What belongs to a connection waits for the collector; the memory for a body is needed sooner.
@@ -268,7 +267,7 @@ class Connection(HttpToolsProtocol):
             unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")
         )
         scope["query_string"] = url.query or b""
-        previous = cast("Cycle | None", self.cycle)
+        previous = self.cycle
         cycle = Cycle(
             scope=self.scope,
             transport=self.transport,
@@ -303,8 +302,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Count the body apart from what frames it."""
         self._body_bytes += len(body)
-        cycle = cast(Cycle, self.cycle)
-        if cycle.incoming is not None:
+        cycle = self.cycle
+        if cycle is not None and cycle.incoming is not None:
             cycle.incoming.add(body)
         else:
             super().on_body(body)

@@ -22,6 +22,9 @@ import msgspec
 class Verb(enum.Enum):
     """What a request asks of the model. Verbs never share a batch."""
 
+    # As a key of dictionaries, several times in each request; Enum's own hash is a function in Python.
+    __hash__ = object.__hash__
+
     PREDICT = "predict"
     EXPLAIN = "explain"
     DESCRIBE = "describe"
@@ -29,6 +32,8 @@ class Verb(enum.Enum):
 
 class Envelope(enum.Enum):
     """How a worker turns a body into rows, and what the handler returned into a body."""
+
+    __hash__ = object.__hash__
 
     TORCHSERVE = "torchserve"
     V1 = "v1"

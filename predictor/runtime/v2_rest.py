@@ -137,7 +137,10 @@ def _document(header: bytes) -> tuple[_Document, list[Any]]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if b"NaN" in header or b"Infinity" in header:
             return _with_constants(header)
-        raise InvalidInput(f"Invalid JSON: {error}") from error
+        hint = ""
+        if "trailing characters" in str(error):
+            hint = f"; where tensors follow it as bytes, {HEADER_LENGTH} tells its length"
+        raise InvalidInput(f"Invalid JSON: {error}{hint}") from error
 
 
 def _given(data: msgspec.Raw) -> msgspec.Raw | None:

@@ -423,6 +423,16 @@ def test_a_bare_tensor_that_nvidias_client_may_send_is_refused():
     assert "from 1 to" in result.message
 
 
+def test_bytes_behind_the_json_without_the_header_that_tells_its_length():
+    service, _ = identity("float32", [1])
+    entry = {"name": "x", "datatype": "FP32", "shape": [1, 1], "parameters": {"binary_data_size": 4}}
+    request = rest({"inputs": [entry]}, b"abcd")
+    request.headers = [pair for pair in request.headers if "length" not in pair[0].lower()]
+    (result,) = run(service, request)
+    assert result.error == "InvalidInput"
+    assert "inference-header-content-length" in result.message
+
+
 @pytest.mark.parametrize("field", ["name", "shape", "datatype", "data", "parameters", "extra"])
 def test_half_a_surrogate_pair_beside_a_constant_is_the_clients_mistake(field):
     service, _ = identity("float32", [1])
