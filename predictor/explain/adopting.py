@@ -108,8 +108,7 @@ class Adopting:
         Raises:
             InvalidInput: the input cannot be taken apart, or the handler's answer holds no numbers.
         """
-        key = payload_key(row)
-        pieces = _pieces(row, key)
+        pieces = _pieces(row)
         pieces = pieces.named(name) if name else pieces
         reader = _reader(self._predict([row])[0])
         predict = Variants(self._predict, pieces)
@@ -118,7 +117,7 @@ class Adopting:
 
         def model(*columns: torch.Tensor) -> torch.Tensor:
             parts = list(zip(*columns, strict=True))
-            variants = [{**row, key: pieces.write(part)} for part in parts]
+            variants = [{**row, **pieces.write(part)} for part in parts]
             if pieces.sentence is None:
                 return reader.scores(predict(variants, parts))
             empty = (columns[0] == 0).all(dim=1)
@@ -155,9 +154,17 @@ def _rows(row: Row) -> int:
     return int(shape[0]) if is_tensor and shape else 1
 
 
-def _pieces(row: Row, key: str) -> Pieces:
-    """Take the payload of a row apart; the batch axis of a tensor of V2 that holds one example is no part."""
-    payload = row[key]
+def _pieces(row: Row) -> Pieces:
+    """Take the payload of a row apart; what is written is what changes in the row."""
+    key = payload_key(row)
+    if key is None:
+        return take_apart(row)
+    pieces = _without_batch(row, row[key])
+    return dataclasses.replace(pieces, write=lambda variant: {key: pieces.write(variant)})
+
+
+def _without_batch(row: Row, payload: Any) -> Pieces:
+    """Take a payload apart; the batch axis of a tensor of V2 that holds one example is no part."""
     if _rows(row) != 1 or row.get("datatype", "BYTES") == "BYTES" or len(row.get("shape", ())) < 2:
         return take_apart(payload)
     pieces = take_apart(payload[0])

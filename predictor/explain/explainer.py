@@ -120,6 +120,15 @@ class Explainer:
             explanations.append(result[0])
         return as_table(explanations, request)
 
+    def explain_wish(self, wish: Wish) -> Any:
+        """Answer one row that has been read, with its explanation or its error."""
+        try:
+            asked = self._asked(wish)
+        except PredictorError as error:
+            return error
+        found = self.explain_asked({0: asked})[0]
+        return found if isinstance(found, PredictorError) else self._answer(asked, found)
+
     def read(self, row: Mapping[str, Any], accept: str) -> Asked:
         """Read one row.
 
@@ -128,7 +137,9 @@ class Explainer:
         """
         specs = self.model.signature.inputs
         names = {spec.name for spec in specs}
-        wish = read_wish(row, names, accept, specs[0].kind == "text")
+        return self._asked(read_wish(row, names, accept, specs[0].kind == "text"))
+
+    def _asked(self, wish: Wish) -> Asked:
         request, rich = self._request(wish)
         tensors = self._handler.example(wish.row)
         texts = self._handler.texts(wish.row)

@@ -19,7 +19,7 @@ from predictor.explain.layers import convolutions
 from predictor.explain.methods import METHODS, Method, Need
 from predictor.explain.shadow import ModelKind, kind_of, unwrap
 from predictor.explain.tables import WishfulTable, target_of
-from predictor.explain.wishes import JSON, read_wish
+from predictor.explain.wishes import JSON, read_undeclared, read_wish
 from predictor.handlers.tensors import Table
 
 _KEPT_EXPLAINERS = 8
@@ -72,11 +72,10 @@ class ForeignExplainer:
             PredictorError: the input cannot be explained.
             Exception: whatever the handler's own code raises.
         """
-        wish = read_wish(row, (), accept, False)
+        wish = read_undeclared(row, accept)
         adopted = self._adopting.by_tensor(wish.row, target=wish.wanted_target)
         with self._explaining(adopted, wish.row) as explainer:
-            (answer,) = explainer.explain([row], [accept])
-        return answer
+            return explainer.explain_wish(wish)
 
     def explain_tensors(self, request: WishfulRows) -> Table:
         """Answer a whole request of V2 with tensors: one row after the other, and then put together.

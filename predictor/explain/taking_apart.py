@@ -56,16 +56,20 @@ class Pieces:
         return dataclasses.replace(self, specs=specs, tensors={name: self.tensors[spec.name]})
 
 
-def payload_key(row: Row) -> str:
-    """Return the key under which a row holds its payload.
+def payload_key(row: Row) -> str | None:
+    """Return the key under which a row holds its payload, None where the row is the payload.
+
+    A lone number is no payload, but one of several numbers, which may be called `data`.
 
     Raises:
-        InvalidInput: it has none.
+        InvalidInput: there is none.
     """
     key = next((name for name in ("data", "body") if row.get(name) is not None), None)
-    if key is None:
+    if key is not None and not (_is_number(row[key]) and _numbers(row)):
+        return key
+    if all(value is None for value in row.values()):
         raise InvalidInput("explain: the request has neither 'data' nor 'body' to take apart")
-    return key
+    return None
 
 
 # Of a float32, which every number becomes.
@@ -84,9 +88,25 @@ def take_apart(payload: Any) -> Pieces:
     if isinstance(payload, str):
         return _picture(_from_base64(payload), _to_base64) or _text_or_json(payload)
     numbers = _numbers(payload)
+    if numbers is None and isinstance(payload, Mapping):
+        return _only(payload)
     if numbers is None:
         raise InvalidInput("explain: the input is neither a picture, nor a text, nor numbers")
     return numbers
+
+
+def _only(payload: Mapping[str, Any]) -> Pieces:
+    """Cut up the only value of an object."""
+    odd = [repr(name) for name, value in payload.items() if not _is_number(value)]
+    if len(payload) != 1 or isinstance(payload[next(iter(payload))], (Mapping, bool)):
+        raise InvalidInput(
+            "explain: the input must be numbers by name, or a single picture, text or list of numbers; "
+            f"{', '.join(odd) or 'an empty object'} is no number"
+        )
+    ((name, value),) = payload.items()
+    pieces = take_apart(value)
+    write = pieces.write
+    return dataclasses.replace(pieces.named(name), write=lambda variant: {name: write(variant)})
 
 
 def _picture(data: bytes, write: Callable[[bytes], Any]) -> Pieces | None:

@@ -63,6 +63,32 @@ def read_wish(row: Mapping[str, Any], names: Collection[str], accept: str, first
     return Wish(row, explain, found.get("target"), wanted_type(accept))
 
 
+def read_undeclared(row: Mapping[str, Any], accept: str) -> Wish:
+    """Take `explain` and `target` out of a row for a handler that declares no inputs.
+
+    Where the row, or its `data`, is an object of values, nobody can know whether `target` is one of them.
+
+    Raises:
+        InvalidInput: `target` may be either, or `explain` is a form's field and no JSON.
+    """
+    inner = row.get("data")
+    is_bare = inner is None and row.get("body") is None
+    values = row if is_bare else inner
+    if not isinstance(values, Mapping) or "target" not in values:
+        return read_wish(row, (), accept, False)
+    explain = row.get("explain")
+    is_told = isinstance(explain, Mapping) and "target" in explain
+    if not is_told and (is_bare or "target" not in row):
+        raise InvalidInput(
+            f"{'target' if is_bare else 'data.target'} may be a value of the input or the output to explain. "
+            "If it is the output, move it to explain.target; if it is a value, name an output there as well"
+        )
+    if is_bare:
+        return read_wish(row, ("target",), accept, False)
+    wish = read_wish({**row, "data": None}, (), accept, False)
+    return dataclasses.replace(wish, row={**wish.row, "data": inner})
+
+
 def _take(row: Mapping[str, Any], names: Collection[str], found: dict[str, Any]) -> dict[str, Any]:
     kept = {}
     for key, value in row.items():
