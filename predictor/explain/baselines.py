@@ -33,17 +33,17 @@ def make_baseline(
     chosen = default if given is None else given
     values = _by_name(chosen, specs, packed)
     defaults = _by_name(default, specs, packed)
+
+    def one(spec: TensorSpec, like: torch.Tensor) -> torch.Tensor:
+        is_named = isinstance(chosen, Mapping) and spec.name in chosen
+        where = f"explain.baseline.{spec.name}" if is_named else f"explain.baseline for '{spec.name}'"
+        return _one(spec, values.get(spec.name, defaults.get(spec.name, 0.0)), like, where)
+
     if packed:
         row = batch[0]
-        columns = [
-            _one(spec, values.get(spec.name, defaults.get(spec.name, 0.0)), row[:, index])
-            for index, spec in enumerate(specs)
-        ]
-        return [torch.stack(columns, dim=1)]
-    return [
-        _one(spec, values.get(spec.name, defaults.get(spec.name, 0.0)), tensor)
-        for spec, tensor in zip(specs, batch, strict=True)
-    ]
+        columns = [row[:, index] for index in range(len(specs))]
+        return [torch.stack([one(spec, column) for spec, column in zip(specs, columns, strict=True)], dim=1)]
+    return [one(spec, tensor) for spec, tensor in zip(specs, batch, strict=True)]
 
 
 def _by_name(value: Any, specs: Sequence[TensorSpec], packed: bool) -> Mapping[str, Any]:
@@ -60,39 +60,42 @@ def _by_name(value: Any, specs: Sequence[TensorSpec], packed: bool) -> Mapping[s
     return dict.fromkeys(names, 0.0 if value is None else value)
 
 
-def _one(spec: TensorSpec, value: Any, like: torch.Tensor) -> torch.Tensor:
-    """Return the baseline of one input, in the shape and type of `like` [1, ...]."""
+def _one(spec: TensorSpec, value: Any, like: torch.Tensor, where: str) -> torch.Tensor:
+    """Return the baseline of one input, in the shape and type of `like` [1, ...]; `where` is its field."""
+    is_picture = like.dim() == 4 and like.is_floating_point()
+    words = ", ".join(WORDS if is_picture else WORDS[:1])
+    allowed = (
+        f"{words} or a number" if like.numel() == 1 else f"{words}, a number, or nested lists of numbers"
+    )
     if isinstance(value, str):
-        return _word(spec, value, like)
+        baseline = _word(value, like, is_picture)
+        if baseline is None:
+            why = "" if is_picture or value not in WORDS else f"; only pictures have a {value} of their own"
+            raise InvalidInput(f"{where} must be {allowed}; got {value!r}{why}")
+        return baseline
     if isinstance(value, bool) or not isinstance(value, (int, float, list, tuple)):
-        raise InvalidInput(
-            f"explain.baseline for '{spec.name}' must be a number, nested lists, or one of {', '.join(WORDS)}"
-        )
+        raise InvalidInput(f"{where} must be {allowed}; got {value!r}")
     try:
         array = np.asarray(value, dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInput(f"explain.baseline for '{spec.name}' must hold numbers only") from error
+        raise InvalidInput(f"{where} must hold numbers only") from error
     if not np.isfinite(array).all():
-        raise InvalidInput(f"explain.baseline for '{spec.name}' must be finite")
+        raise InvalidInput(f"{where} must be finite")
     if array.shape not in ((), tuple(like.shape[1:])):
-        raise InvalidInput(
-            f"explain.baseline for '{spec.name}' must have the shape "
-            f"{list(like.shape[1:])}, got {list(array.shape)}"
-        )
-    baseline = torch.from_numpy(array).to(like.device, like.dtype)
-    if not torch.isfinite(baseline).all():
-        raise InvalidInput(f"explain.baseline for '{spec.name}' is too large for {spec.dtype}")
-    return baseline.expand_as(like).contiguous()
+        raise InvalidInput(f"{where} must have the shape {list(like.shape[1:])}, got {list(array.shape)}")
+    numbers = torch.from_numpy(array).to(like.device, like.dtype)
+    if not torch.isfinite(numbers).all():
+        raise InvalidInput(f"{where} is too large for {spec.dtype}")
+    return numbers.expand_as(like).contiguous()
 
 
-def _word(spec: TensorSpec, word: str, like: torch.Tensor) -> torch.Tensor:
+def _word(word: str, like: torch.Tensor, is_picture: bool) -> torch.Tensor | None:
+    """Return the baseline that a word stands for, None where it stands for none."""
     if word == "zero":
         return torch.zeros_like(like)
-    is_picture = like.dim() == 4 and like.is_floating_point()
-    if word in WORDS and is_picture:
-        cells = 1 if word == "mean" else _BLUR_CELLS
-        coarse = torch.nn.functional.adaptive_avg_pool2d(like, cells)
-        size = (like.shape[2], like.shape[3])
-        return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-    allowed = ", ".join(WORDS) if is_picture else "zero"
-    raise InvalidInput(f"explain.baseline for '{spec.name}' must be one of {allowed}; got {word!r}")
+    if word not in WORDS or not is_picture:
+        return None
+    cells = 1 if word == "mean" else _BLUR_CELLS
+    coarse = torch.nn.functional.adaptive_avg_pool2d(like, cells)
+    size = (like.shape[2], like.shape[3])
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)

@@ -132,6 +132,9 @@ class ExplainedBatch:
 
     def _check_cost(self, players: int) -> None:
         request = self._request
+        if not players:
+            texts = [spec.name for spec in self._model.signature.inputs if spec.kind == "text"]
+            raise InvalidInput(f"Input '{', '.join(texts)}' holds no word, so there is nothing to explain")
         check_players(request.method, players)
         rows = self._model.rows(request.method, request.args, self._arguments, players)
         where = "explain.args or explain.top_k_targets"

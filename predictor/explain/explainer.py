@@ -14,6 +14,7 @@ from predictor.explain.config import parse_config
 from predictor.explain.explanation import Explanation
 from predictor.explain.methods import METHODS
 from predictor.explain.model import ExplainedModel
+from predictor.explain.placing import placed
 from predictor.explain.request import ExplainRequest, check_target, parse_request
 from predictor.explain.result import RichAnswer, as_json, as_page, as_torchserve
 from predictor.explain.tables import WishfulTable, as_table, document_of, in_words_of, wish_for_outputs
@@ -114,9 +115,9 @@ class Explainer:
             raise InvalidInput("The inputs have no rows, so there is nothing to explain")
         found = self.explain_asked(asked)
         explanations = []
-        for result in (found[position] for position in asked):
+        for position, result in found.items():
             if isinstance(result, PredictorError):
-                raise result
+                raise placed(f"row {position} of the inputs", result, list(found.values()))
             explanations.append(result[0])
         return as_table(explanations, request)
 

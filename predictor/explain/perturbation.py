@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from predictor.errors import InvalidInput
 from predictor.explain.budget import Budget
 from predictor.explain.examples import Attributed, Examples, Subject, Tensors, evaluate, pick
 from predictor.explain.methods import Args
@@ -148,15 +149,23 @@ def occlusion(subject: Subject, examples: Examples, budget: Budget, args: Args) 
 
 
 def places_of(height: int, width: int, args: Args) -> tuple[list[tuple[int, int]], int]:
-    """Return the top left corners of occlusion's squares, and their side."""
+    """Return the top left corners of occlusion's squares, and their side.
+
+    Raises:
+        InvalidInput: a square does not fit into the picture, or leaves out what lies before the next.
+    """
     side = min(height, width)
-    window = _length(args["window"], side, 7)
-    stride = min(_length(args["stride"], side, 14), window)
+    window = _length(args, "window", max(1, round(side / 7)), side, "the shorter side of the picture")
+    stride = _length(args, "stride", min(max(1, round(side / 14)), window), window, "the window")
     return list(_places(height, width, window, stride)), window
 
 
-def _length(given: int | str, side: int, share: int) -> int:
-    return max(1, round(side / share)) if given == "auto" else min(int(given), side)
+def _length(args: Args, name: str, auto: int, most: int, whose: str) -> int:
+    """Return an argument in pixels; `auto` where the client leaves it to us, and `most` is the length of."""
+    given = auto if args[name] == "auto" else int(args[name])
+    if given > most:
+        raise InvalidInput(f"explain.args.{name} must be at most {most}, {whose}; got {given}")
+    return given
 
 
 def _places(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int]]:

@@ -82,13 +82,17 @@ def target_of(parameters: Mapping[str, Any]) -> Any:
 def _whole(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object in the parameter `explain`, empty where there is none."""
     whole = parameters.get("explain", "{}")
-    try:
-        document = json.loads(whole) if isinstance(whole, str) else None
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"parameters.explain is not JSON: {error}") from error
+    document = _json("parameters.explain", whole) if isinstance(whole, str) else None
     if not isinstance(document, dict):
         raise InvalidInput("parameters.explain must be a JSON object as text")
     return document
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where} is not JSON: {error}") from error
 
 
 @contextlib.contextmanager
@@ -135,6 +139,8 @@ def wish_for_outputs(
 def _flat(key: str, value: Any) -> Any:
     if key in _LISTS and isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
+    if key == "baseline" and isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        return _json("parameters.baseline", value)
     return value if key == "target" else _number(value)
 
 

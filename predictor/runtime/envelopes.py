@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from predictor.errors import InvalidInput, InvalidOutput, PayloadTooLarge, PredictorError
+from predictor.explain.placing import placed
 from predictor.explain.result import Page, RichAnswer
 from predictor.handlers.answers import encode_answer
 from predictor.handlers.declaration import Signature
@@ -123,9 +124,10 @@ def encode(
         PredictorError: the answer to a row is an error.
         InvalidOutput: an answer cannot be serialised.
     """
-    for answer in answers:
+    for position, answer in enumerate(answers):
         if isinstance(answer, PredictorError):
-            raise answer
+            explains = request.verb is Verb.EXPLAIN and request.envelope is Envelope.V1
+            raise placed(f"instances[{position}]", answer, answers) if explains else answer
     encoded = _encode(request, decoded, answers, is_native, parameters)
     return decoded.event.wrap(request.model[0], *encoded) if decoded.event is not None else encoded
 

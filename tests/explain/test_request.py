@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from predictor.errors import InvalidInput
 from predictor.explain.methods import METHODS, find_method
 from predictor.explain.request import ExplainRequest, ImageStyle, check_target, parse_request
+from predictor.explain.wishes import read_undeclared
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -132,3 +135,28 @@ def test_every_method_describes_itself():
             find_method(name).arguments(
                 {parameter["name"]: parameter["default"]} if parameter["default"] else {}
             )
+
+
+_VALUES = st.one_of(st.none(), st.integers(-9, 9), st.text(max_size=4), st.lists(st.integers(), max_size=2))
+_NAMES = st.sampled_from(["data", "body", "explain", "target", "rooms", "area"])
+_ROWS = st.dictionaries(_NAMES, _VALUES | st.dictionaries(_NAMES, _VALUES, max_size=3), max_size=4)
+
+
+@given(_ROWS)
+def test_of_a_row_only_wishes_are_taken(row):
+    """Whatever a handler without declared inputs is sent: nothing but `explain` and `target` gets lost."""
+    before = copy.deepcopy(row)
+    try:
+        wish = read_undeclared(row, "")
+    except InvalidInput:
+        return
+    assert row == before, "the row is the handler's"
+    values = dict(wish.row)
+    for name, value in values.items():
+        given = row.get(name)
+        if isinstance(given, dict) and isinstance(value, dict):
+            assert {key: given[key] for key in value} == value
+            assert set(given) - set(value) <= {"explain", "target"}
+    if not isinstance(row.get("body"), dict):
+        assert set(row) - set(values) <= {"explain", "target"}
+        assert "target" not in values or "target" in (row.get("explain") or {})
