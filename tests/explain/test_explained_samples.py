@@ -213,7 +213,8 @@ def test_a_text_without_words_beside_one_with(docstrings, method):
     wish = {"method": method, "return": ["attributions", "top_features"]}
     texts = ("?!", "lock", "Open the file")
     blank, one, three = docstrings.ask(*({"data": text, "explain": wish} for text in texts))
-    assert set(blank["inputs"][0]["attributions"]) == {0.0}
+    assert isinstance(blank, InvalidInput)
+    assert blank.message == "Input 'text' holds no word, so there is nothing to explain"
     assert one["inputs"][0]["words"] == ["lock"]
     assert three["inputs"][0]["words"] == ["open", "the", "file"]
     assert all(three["inputs"][0]["importances"])
@@ -278,13 +279,13 @@ def test_targets_that_are_none(wine, row, target):
 @pytest.mark.parametrize(
     ("baseline", "message"),
     [
-        ("noise", "must be one of zero, mean, blur"),
+        ("noise", "must be zero, mean, blur, a number, or nested lists of numbers; got 'noise'"),
         ([1, 2], "must have the shape [1, 28, 28], got [2]"),
         ([[1], [2, 3]], "numbers only"),
         (float("nan"), "finite"),
         (1e39, "too large for float32"),
         ({"picture": 0}, "is no input"),
-        ({"image": None}, "must be a number"),
+        ({"image": None}, "explain.baseline.image must be zero, mean, blur, a number"),
     ],
 )
 def test_baselines_that_are_none(digits, baseline, message):
