@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,12 +38,25 @@ class Order:
         self, plain: Callable[..., Any], route: Route | None, kind: ModelKind, module: torch.nn.Module | None
     ) -> Subject:
         """Return the model as methods call it: by the faster `route`, if there is one, else by `plain`."""
-        forward = functools.partial(self._call, plain if route is None else route)
         prefix = None
         if route is not None and route.head is not None:
-            tail = functools.partial(self._call, route.tail)
+            tail = Call(self, route.tail)
             prefix = Prefix(self.positions.index(route.position), route.head, tail, route.numbers)
-        return Subject(forward, kind, module, prefix=prefix)
+        return Subject(Call(self, plain if route is None else route), kind, module, prefix=prefix)
 
-    def _call(self, model: Callable[..., Any], *tensors: torch.Tensor) -> Any:
-        return model(*self.arguments(tensors))
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A function of inputs and extras in this order; it is equal to another of the same model.
+
+    Attributes:
+        order: where they stand.
+        model: takes them where it expects them.
+    """
+
+    order: Order
+    model: Callable[..., Any]
+
+    def __call__(self, *tensors: torch.Tensor) -> Any:
+        """Return what the model returns."""
+        return self.model(*self.order.arguments(tensors))

@@ -27,6 +27,7 @@ class ExplainConfig:
         background: typical inputs, a list of rows, for methods that compare with many.
         max_rows: rows that one explanation may send through the model; None leaves it to its size.
         rows_per_pass: rows that go through the model at once, which bounds memory; likewise.
+        cuda_graphs: record passes that follow gradients as CUDA graphs, where that is faster.
     """
 
     method: str | None = None
@@ -34,6 +35,7 @@ class ExplainConfig:
     background: Any = None
     max_rows: int | None = None
     rows_per_pass: int | None = None
+    cuda_graphs: bool = False
 
 
 def parse_config(section: Any) -> ExplainConfig:
@@ -53,6 +55,8 @@ def parse_config(section: Any) -> ExplainConfig:
             raise ExplainConfigError(f"explain.{key} is unknown; known are {known}")
     if section.get("method") is not None and section["method"] not in METHODS:
         raise ExplainConfigError(f"explain.method must be one of {', '.join(METHODS)}")
+    if not isinstance(section.get("cuda_graphs", False), bool):
+        raise ExplainConfigError("explain.cuda_graphs must be true or false")
     for key in ("max_rows", "rows_per_pass"):
         value = section.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

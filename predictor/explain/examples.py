@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,9 @@ from predictor.errors import InvalidInput
 from predictor.explain.budget import Budget
 from predictor.explain.outputs import Reading, first_output
 from predictor.explain.shadow import ModelKind
+
+if TYPE_CHECKING:
+    from predictor.explain.graphs import Graphs
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -46,6 +49,7 @@ class Subject:
         prefix: how `forward` begins, where that is affine; None where it is not, or where it is not known.
         autocast: what convolutions and products of `forward` compute in; None for the model's own.
         read: makes a tensor with a leading batch axis of what the model answers.
+        graphs: what may run passes that follow gradients; None for nothing.
     """
 
     forward: Callable[..., Any]
@@ -55,6 +59,7 @@ class Subject:
     prefix: Prefix | None = None
     autocast: torch.dtype | None = None
     read: Reading = first_output
+    graphs: Graphs | None = None
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Run the model once and return its outputs, float [rows, outputs], where the inputs are."""
@@ -195,21 +200,49 @@ def gradients(
         InvalidInput: the outputs do not depend on the inputs in a way that has gradients.
     """
     budget.spend(owners, backward=targets.shape[1])
-    with torch.enable_grad():
-        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-        scores = subject.scores(leaves, extras)
-        if not scores.requires_grad:
-            raise InvalidInput(
-                "The model's output has no gradients with respect to its inputs; use a method that needs none"
-            )
-        chosen = scores.gather(1, targets)
-        if weights is not None:
-            chosen = chosen * weights.unsqueeze(1)
-        found = [
-            gradients_of(chosen[:, column], leaves, again=column + 1 < chosen.shape[1])
-            for column in range(chosen.shape[1])
-        ]
-    return tuple(stack_targets(columns) for columns in zip(*found, strict=True))
+    one_pass = Pass(dataclasses.replace(subject, graphs=None), len(inputs), len(extras))
+    tensors = (*inputs, *extras, targets) if weights is None else (*inputs, *extras, targets, weights)
+    return one_pass(tensors) if subject.graphs is None else subject.graphs.run(one_pass, tensors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One pass through a model and back, as a function of tensors alone.
+
+    Attributes:
+        subject: what it goes through.
+        inputs: how many of the tensors are inputs; they come first.
+        extras: how many are extras; then come the targets and, perhaps, the weights.
+    """
+
+    subject: Subject
+    inputs: int
+    extras: int
+
+    def __call__(self, tensors: Tensors) -> Tensors:
+        """Return the gradients as `gradients` does.
+
+        Raises:
+            InvalidInput: there are none.
+        """
+        extras = tensors[self.inputs : self.inputs + self.extras]
+        targets, *weights = tensors[self.inputs + self.extras :]
+        with torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_() for tensor in tensors[: self.inputs]]
+            scores = self.subject.scores(leaves, extras)
+            if not scores.requires_grad:
+                raise InvalidInput(
+                    "The model's output has no gradients with respect to its inputs; use a method that needs "
+                    "none"
+                )
+            chosen = scores.gather(1, targets)
+            if weights:
+                chosen = chosen * weights[0].unsqueeze(1)
+            found = [
+                gradients_of(chosen[:, column], leaves, again=column + 1 < chosen.shape[1])
+                for column in range(chosen.shape[1])
+            ]
+        return tuple(stack_targets(columns) for columns in zip(*found, strict=True))
 
 
 def stack_targets(columns: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -15,6 +15,7 @@ from predictor.explain.baselines import make_baseline
 from predictor.explain.calling import Order
 from predictor.explain.config import ExplainConfig, ExplainConfigError
 from predictor.explain.examples import Examples, Subject, Tensors
+from predictor.explain.graphs import graphs_of
 from predictor.explain.layers import convolutions
 from predictor.explain.layout import ChannelsLast
 from predictor.explain.methods import MAX_SHAPLEY_PLAYERS, METHODS, Args, Method, Need
@@ -65,6 +66,7 @@ class ExplainedModel:
         self._read = OutputReader(self.signature.output_names, self._has_named_outputs)
         self._call = self._laid_out()
         self._shortcut = None if self.embedding else Shortcut(self.model, self.kind, self._call, self._read)
+        self._graphs = graphs_of(self.model, self.kind, handler.device) if config.cuda_graphs else None
         self.gives_probabilities = bool(getattr(handler, "gives_probabilities", False))
         self.slots = self._slots()
         self.background = self._background()
@@ -219,7 +221,9 @@ class ExplainedModel:
             background=self.background,
         )
         autocast = autocast_dtype(args, examples.device)
-        return examples, slots, dataclasses.replace(subject, autocast=autocast, read=self._read)
+        graphs = self._graphs.renewed() if self._graphs and Need.GRADIENTS in method.needs else None
+        subject = dataclasses.replace(subject, autocast=autocast, read=self._read, graphs=graphs)
+        return examples, slots, subject
 
     def _all_slots(self) -> tuple[int, ...]:
         return (0,) if self.is_packed else tuple(range(len(self.signature.inputs)))

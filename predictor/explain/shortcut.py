@@ -24,7 +24,8 @@ _MOST_SHAPES = 64
 # What another order of sums may change, and nothing wrong comes near, as shares of the greatest output and of
 # the gradient's length. A gradient jumps where rounding turns an activation on or off: in a ResNet-18 the
 # mean of ten was up to 2e-3 away from what double precision gives, the model's own as often as ours.
-_OUTPUT_TOLERANCE, _GRADIENT_TOLERANCE = 1e-5, 0.05
+_OUTPUT_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 0.05
 _DTYPES = (torch.float32, torch.float64)
 Tensors = Sequence[torch.Tensor]
 
@@ -184,7 +185,7 @@ def _agree(route: Route, plain: Route, rows: Tensors, read: Reading) -> bool:
     output, slopes = _run(route, rows, read)
     expected, expected_slopes = _run(plain, rows, read)
     return _is_close(output, expected, _OUTPUT_TOLERANCE) and all(
-        float((slope - other).norm()) <= _GRADIENT_TOLERANCE * float(other.norm())
+        float((slope - other).norm()) <= GRADIENT_TOLERANCE * float(other.norm())
         for slope, other in zip(slopes, expected_slopes, strict=True)
     )
 

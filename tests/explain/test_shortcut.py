@@ -458,7 +458,7 @@ def test_gradient_methods_of_a_served_model_take_it_and_methods_with_hooks_do_no
     torch.testing.assert_close(taken.forward(ink), model.module(ink))
     for method in ("grad_cam", "deep_lift", "occlusion"):
         assert subject_of(method).prefix is None
-        assert subject_of(method).forward.args[0] is model._call
+        assert subject_of(method).forward.model is model._call
 
 
 def test_weighted_gradients_need_no_library_that_takes_seconds_to_load():
