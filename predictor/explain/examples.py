@@ -200,9 +200,12 @@ def gradients(
         InvalidInput: the outputs do not depend on the inputs in a way that has gradients.
     """
     budget.spend(owners, backward=targets.shape[1])
-    one_pass = Pass(dataclasses.replace(subject, graphs=None), len(inputs), len(extras))
     tensors = (*inputs, *extras, targets) if weights is None else (*inputs, *extras, targets, weights)
-    return one_pass(tensors) if subject.graphs is None else subject.graphs.run(one_pass, tensors)
+    graphs = subject.graphs
+    if graphs is None:
+        return Pass(subject, len(inputs), len(extras))(tensors)
+    # Graphs hold passes; if these held graphs, a GPU's memory would wait for the garbage collector.
+    return graphs.run(Pass(dataclasses.replace(subject, graphs=None), len(inputs), len(extras)), tensors)
 
 
 @dataclasses.dataclass(frozen=True)

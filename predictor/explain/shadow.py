@@ -51,7 +51,8 @@ def is_recurrent(model: Any) -> bool:
     """Tell whether a model has recurrent layers: LSTM, GRU and their like."""
     model = unwrap(model)
     if isinstance(model, torch.jit.ScriptModule):
-        return any(f"aten::{name}" in str(model.inlined_graph) for name in _RECURRENT)
+        written = str(model.inlined_graph)
+        return any(f"aten::{name}" in written for name in _RECURRENT)
     if isinstance(model, torch.fx.GraphModule):
         called = {str(node.target).removeprefix("aten.") for node in model.graph.nodes}
         if any(name.startswith(_RECURRENT) for name in called):

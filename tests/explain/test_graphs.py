@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -9,6 +10,7 @@ import json
 import logging
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from explain_fakes import FunctionalMlp, SmallCnn, TwoInputs, examples, features, images, make
@@ -99,7 +101,7 @@ class Counting:
 
 
 def rows(count=2, seed=0):
-    return (torch.randn(count, 1, 3, generator=torch.Generator().manual_seed(seed)),)
+    return (torch.randn(count, 1, 16, generator=torch.Generator().manual_seed(seed)),)
 
 
 def run_many(graphs, one_pass, times, count=2):
@@ -225,6 +227,31 @@ def test_one_that_fails_when_it_is_run_is_replaced_by_the_pass_itself(caplog):
     assert "an illegal address" in caplog.text
 
 
+@pytest.mark.parametrize("graphs_hold_it", [True, False])
+def test_memory_that_a_pass_lacks_is_taken_back_from_graphs(graphs_hold_it, caplog):
+    recorder = Recorder()
+
+    class Large(Counting):
+        def __call__(self, tensors):
+            if len(tensors[0]) == 9 and (recorder.kept or not graphs_hold_it):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(tensors)
+
+    graphs, one_pass = Graphs(recorder, nn.Identity()).renewed(), Large()
+    run_many(graphs, one_pass, 5)
+    assert recorder.kept
+    if graphs_hold_it:
+        run_many(graphs, one_pass, 5, count=9)
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            graphs.run(one_pass, rows(9))
+    assert not recorder.kept
+    assert "does not hold them beside a pass" in caplog.text
+    with contextlib.suppress(torch.OutOfMemoryError):
+        graphs.run(one_pass, rows(9))
+    assert len(caplog.messages) == 1
+
+
 def test_a_pass_that_fails_is_the_client_s_affair(caplog):
     class Failing(Counting):
         def __call__(self, tensors):
@@ -254,7 +281,7 @@ def test_one_that_is_hardly_faster_is_not_kept_but_other_shapes_may_be(cost, cap
 
 @pytest.mark.parametrize("nothing", [torch.nan, torch.inf, 0.0])
 def test_numbers_that_prove_nothing_are_not_compared(nothing):
-    one_pass, blank = Counting(), (torch.full((2, 1, 3), nothing),)
+    one_pass, blank = Counting(), (torch.full((2, 1, 16), nothing),)
     spoilt = Counting(lambda rows: rows * nothing)
     recorder = Recorder()
     graphs = Graphs(recorder, nn.Identity()).renewed()
@@ -311,7 +338,7 @@ class Kept(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("shift", torch.tensor(0.5))
-        self.table, self.switch = torch.ones(3), 1.0
+        self.table, self.switch = torch.ones(16), 1.0
 
     def forward(self, rows):
         return rows * self.weight * self.table * self.switch + self.shift
@@ -331,7 +358,7 @@ def _other_buffer(model):
 
 
 def _other_table(model):
-    model.table = torch.full((3,), 4.0)
+    model.table = torch.full((16,), 4.0)
 
 
 def _other_switch(model):
@@ -465,7 +492,9 @@ def check_explanations(kind, method, per_pass, **options):
                 attribute(chosen, subject, batch, Budget(Limits(per_pass), count), args).values
                 for subject in (by_graphs, plain)
             )
-            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+            # Copies may lie elsewhere in memory, and sums be taken in another order.
+            tolerance = 0.05 if "autocast" in options else 1e-4
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert recorder.kept
 
 
@@ -495,6 +524,14 @@ def recording(monkeypatch):
     return recorder
 
 
+def leaves(value):
+    """Return the numbers and texts of an answer, but for the time that it took."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() if key != "ms" for leaf in leaves(item)]
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, (list, tuple)) else [value]
+
+
 @pytest.mark.parametrize("name", ["digits", "wine", "docstrings"])
 def test_explanations_of_a_served_model_share_their_graphs(sample, recording, name):
     plain = sample(name)
@@ -507,13 +544,11 @@ def test_explanations_of_a_served_model_share_their_graphs(sample, recording, na
     }[name]()
     wish = {**row, "explain": {"args": {"n_steps": 8}, "top_k_targets": 2}}
 
-    def told(answer):
-        for found in answer["targets"]:
-            found["cost"].pop("ms")
-        return json.dumps(answer, default=lambda array: array.tolist())
-
     for _ in range(6):
-        assert told(served.ask(wish)[0]) == told(plain.ask(wish)[0])
+        found, expected = (list(leaves(one.ask(wish)[0]["targets"])) for one in (served, plain))
+        assert found == [
+            pytest.approx(leaf, rel=1e-3, abs=1e-4) if isinstance(leaf, float) else leaf for leaf in expected
+        ]
     assert recording.asked == len(recording.kept) == 1
     assert recording.kept[0].calls > 3
 
