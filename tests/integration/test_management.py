@@ -268,17 +268,24 @@ def test_the_life_of_a_model(managed):
     assert managed.scratch() in ([], ["downloads"])
 
 
-def test_what_a_removed_model_has_accepted_is_answered(managed):
+def test_what_a_removed_model_has_accepted_is_answered(managed, tmp_path):
     managed.status("POST", "/models?url=one.mar&model_name=slow&initial_workers=1")
+    release = tmp_path / "release"
+    form = [("content-type", "application/x-www-form-urlencoded")]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        form = [("content-type", "application/x-www-form-urlencoded")]
         answers = [
-            pool.submit(managed.post, "/predictions/slow", b"s=0.3&x=1", headers=form) for _ in range(3)
+            pool.submit(managed.post, "/predictions/slow", f"for={release}&x=1", headers=form)
+            for _ in range(3)
         ]
-        wait_until(
-            lambda: _status(managed, "slow")["jobQueueStatus"]["pendingRequests"] == 1, 60, "one waits"
-        )
-        assert managed.status("DELETE", "/models/slow")[0] == 200
+        try:
+            wait_until(
+                lambda: _status(managed, "slow")["jobQueueStatus"]["pendingRequests"] == 1, 60, "one waits"
+            )
+            removal = pool.submit(managed.status, "DELETE", "/models/slow")
+            wait_until(lambda: managed.manage("GET", "/models/slow").status == 404, 60, "it is removed")
+        finally:
+            release.touch()
+        assert removal.result()[0] == 200
         assert [answer.result().body for answer in answers] == [b"1.0"] * 3
     assert managed.post("/predictions/slow", b"").status == 404
     assert managed.workers() == []

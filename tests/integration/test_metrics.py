@@ -19,7 +19,8 @@ import grpc
 import pytest
 from support import wire
 from support.models import link_sample, make_model
-from support.scrape import scrape
+from support.processes import wait_until
+from support.scrape import accepted, scrape
 from support.server import Server, free_port
 
 from predictor.oip import inference_pb2 as pb
@@ -235,15 +236,19 @@ def test_a_streamed_answer_is_one_request(metered):
     assert after.sum(name, **labels) - before.sum(name, **labels) == 1
 
 
-def test_batches_queues_and_refusals(metered):
+def test_batches_queues_and_refusals(metered, tmp_path):
     before = scrape(metered.port)
     assert before.value("predictor_queue_capacity", model="batcher") == 4
+    release = tmp_path / "release"
+    wait = {"cmd": "wait", "for": str(release)}
+    taken = accepted(metered.port, "batcher") + 30
     with ThreadPoolExecutor(30) as pool:
-        sleep = {"cmd": "sleep", "s": 0.1}
-        statuses = [
-            response.status
-            for response in pool.map(lambda _: metered.post("/predictions/batcher", sleep), range(30))
-        ]
+        asked = [pool.submit(metered.post, "/predictions/batcher", wait) for _ in range(30)]
+        try:
+            wait_until(lambda: accepted(metered.port, "batcher") == taken, 60, "all have come")
+        finally:
+            release.touch()
+        statuses = [each.result().status for each in asked]
     answered, refused = statuses.count(200), statuses.count(503)
     assert answered + refused == 30
     assert answered >= 4

@@ -28,7 +28,7 @@ def _run(server, folder, name, program, *command):
     """Run a program against `server` and return its lines."""
     (folder / name).write_text(program.replace(_ADDRESS, f"http://127.0.0.1:{server.port}"))
     done = subprocess.run(
-        [*command, name], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [*command, name], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -135,7 +135,7 @@ def test_bfloat16_over_rest_and_grpc(v2):
 def test_nvidias_clients(v2):
     script = Path(__file__).parents[1] / "support" / "triton_client.py"
     command = [sys.executable, str(script), str(v2.port), str(v2.grpc_port)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert result.stdout == "ok\n", result.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import mmap
 import os
 import sys
@@ -148,10 +149,11 @@ def test_a_worker_that_maps_the_memory_itself_cannot_write_either() -> None:
 
 
 def test_descriptors_are_given_back() -> None:
+    gc.collect()  # which may close what other tests have left
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(10):
         arena = Arena(4096)
         other = reader(arena)
         arena.close()
         del other, arena
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -56,7 +56,7 @@ def test_torchserves_names_count_inferences_by_the_version_that_was_asked_for():
     assert values["ts_inference_requests_total", "m", "default", HOSTNAME] == 1
     assert values["ts_inference_requests_total", "m", "1.0", HOSTNAME] == 1
     assert values["ts_queue_latency_microseconds", "m", "default", HOSTNAME] == 5e5
-    assert 2e6 <= values["ts_inference_latency_microseconds", "m", "default", HOSTNAME] < 3e6
+    assert 2e6 <= values["ts_inference_latency_microseconds", "m", "default", HOSTNAME] < 60e6
     assert values["Requests2XX", "Host", HOSTNAME] == 3
 
 

@@ -81,7 +81,7 @@ def test_the_lock_is_the_childs_until_it_ends(pid_file):
         pid_file.release(ended=False)
         assert child.stdout.readline() == b"ready\n"
         assert pid_file.running_process() == child.pid
-        assert pid_file.stop(4)  # the second signal comes after two seconds
+        assert pid_file.stop(10)  # the second signal comes after five seconds
     assert child.returncode == -signal.SIGTERM
     assert pid_file.running_process() is None
 

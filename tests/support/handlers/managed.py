@@ -1,5 +1,6 @@
 """A TorchServe-style handler for tests of the management API: it tells its version, and describes itself."""
 
+import pathlib
 import time
 
 
@@ -13,5 +14,10 @@ class Managed:
     def handle(self, data, context):
         if context.get_request_header(0, "describe") == "True":
             return [{"version": self.version, "rows": repr(data)}]
-        time.sleep(float(bytes(data[0].get("s", b"0"))))
+        self.wait(bytes(data[0].get("for", b"")).decode())
         return [self.version] * len(data)
+
+    def wait(self, path):
+        """Keep the worker until the test makes the file."""
+        while path and not pathlib.Path(path).exists():
+            time.sleep(0.01)
