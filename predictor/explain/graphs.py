@@ -95,7 +95,11 @@ class Graphs:
         """
         if self._is_off:
             return one_pass(tensors)
-        shape = self._shape((one_pass, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)))
+        try:
+            shape = self._shape((one_pass, *((part.shape, part.dtype, part.device) for part in tensors)))
+        except TypeError as error:
+            self._stop(f"its passes cannot be told apart: {error}")
+            return one_pass(tensors)
         shape.passes += 1
         if shape.graph is not None and shape.replays % _CHECK_EVERY:
             shape.replays += 1
@@ -144,7 +148,7 @@ class Graphs:
 
     def _try(self, shape: _Shape, one_pass: Run, tensors: Tensors, expected: Tensors) -> None:
         """Record a pass, and keep it if it is right and faster."""
-        if not _proves(expected):
+        if self._is_off or not _proves(expected):
             return
         try:
             graph = self._capturing.capture(one_pass, tensors)

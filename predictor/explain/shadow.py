@@ -48,18 +48,18 @@ def unwrap(model: Any) -> Any:
 
 
 def is_recurrent(model: Any) -> bool:
-    """Tell whether a model has recurrent layers: LSTM, GRU and their like."""
+    """Tell whether a model has recurrent layers, LSTM, GRU and their like, somewhere inside."""
     model = unwrap(model)
     if isinstance(model, torch.jit.ScriptModule):
         written = str(model.inlined_graph)
         return any(f"aten::{name}" in written for name in _RECURRENT)
     if isinstance(model, torch.fx.GraphModule):
-        called = {str(node.target).removeprefix("aten.") for node in model.graph.nodes}
+        called = [str(node.target).removeprefix("aten.") for node in model.graph.nodes]
         if any(name.startswith(_RECURRENT) for name in called):
             return True
-    if not isinstance(model, torch.nn.Module):
-        return False
-    return any(isinstance(part, torch.nn.RNNBase) for part in model.modules())
+    if isinstance(model, torch.nn.RNNBase):
+        return True
+    return isinstance(model, torch.nn.Module) and any(map(is_recurrent, model.children()))
 
 
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")

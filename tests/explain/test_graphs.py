@@ -232,20 +232,25 @@ def test_memory_that_a_pass_lacks_is_taken_back_from_graphs(graphs_hold_it, capl
     recorder = Recorder()
 
     class Large(Counting):
+        limit = 10
+
         def __call__(self, tensors):
-            if len(tensors[0]) == 9 and (recorder.kept or not graphs_hold_it):
+            if len(tensors[0]) > self.limit and (recorder.kept or not graphs_hold_it):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().__call__(tensors)
 
     graphs, one_pass = Graphs(recorder, nn.Identity()).renewed(), Large()
+    run_many(graphs, one_pass, 2, count=9)
     run_many(graphs, one_pass, 5)
     assert recorder.kept
+    one_pass.limit = 8
     if graphs_hold_it:
         run_many(graphs, one_pass, 5, count=9)
     else:
         with pytest.raises(torch.OutOfMemoryError):
             graphs.run(one_pass, rows(9))
     assert not recorder.kept
+    assert recorder.asked == 1
     assert "does not hold them beside a pass" in caplog.text
     with contextlib.suppress(torch.OutOfMemoryError):
         graphs.run(one_pass, rows(9))
@@ -389,6 +394,16 @@ def test_a_model_that_does_not_tell_of_its_weights_has_none(caplog):
     run_many(graphs, one_pass, 10)
     assert recorder.asked == 0
     assert "cannot be seen whether its weights change" in caplog.text
+
+
+def test_a_pass_that_cannot_be_told_from_others_has_none(caplog):
+    class Unhashable(Counting):
+        __hash__ = None
+
+    recorder = Recorder()
+    run_many(Graphs(recorder, nn.Identity()).renewed(), Unhashable(), 6)
+    assert recorder.asked == 0
+    assert "cannot be told apart" in caplog.text
 
 
 def test_memory_is_free_as_soon_as_nobody_explains_the_model():

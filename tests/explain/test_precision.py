@@ -19,6 +19,7 @@ from predictor.explain.giving_way import as_before_explaining
 from predictor.explain.methods import METHODS, find_method
 from predictor.explain.precision import autocast_dtype, computes_bfloat16, full_precision
 from predictor.explain.shadow import is_recurrent
+from predictor.handlers.formats import FixedRows
 
 CPU = torch.device("cpu")
 
@@ -169,8 +170,10 @@ def test_recurrent_layers_are_found_in_every_kind_of_model():
     model = make(Recurrent)
     traced = torch.jit.trace(model, torch.rand(2, 5, 3))
     programs = [exported(operation) for operation in (torch.ops.aten.gru.input, torch.ops.aten.lstm.data)]
-    for kind in (model, torch.jit.script(model), traced, torch.jit.freeze(traced), *programs):
+    scripts = [torch.jit.script(model), traced, torch.jit.freeze(traced)]
+    for kind in (model, *scripts, *programs):
         assert is_recurrent(kind)
+        assert is_recurrent(FixedRows(kind, 2))
     plain = make(FunctionalMlp)
     for kind in (
         plain,
