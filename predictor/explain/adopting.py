@@ -25,6 +25,7 @@ from predictor.explain.scenes import Reader, scene_reader
 from predictor.explain.shadow import ModelKind, kind_of
 from predictor.explain.taking_apart import Pieces, payload_key, take_apart
 from predictor.explain.variants import Variants
+from predictor.handlers.fixed_rows import takes_any_rows
 from predictor.ipc.messages import TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Adopting:
             return None
         calls_handler = kind_of(self.model) is ModelKind.CALLABLE
         prepared = prepared.detach().clone()
-        model = self._inferring if calls_handler else self.model
+        model = self._inferring if calls_handler else takes_any_rows(self.model)
         outputs, device = _outputs(model, prepared), _device_of(model)
         if outputs is None and device not in (None, prepared.device):
             # As many handlers bring it there, in `inference`.
@@ -96,8 +97,19 @@ class Adopting:
         return names_in(self._predict([row])[0], outputs)
 
     def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Call the handler's `inference`, which knows how to call a model that is no module."""
-        return torch.as_tensor(first_output(self._instance.inference(tensor))).clone()
+        """Call the handler's `inference`, which knows how to call a model that is no module.
+
+        What it cannot answer together it is asked row by row: it may have been made for batches of one.
+        """
+        try:
+            output = torch.as_tensor(first_output(self._instance.inference(tensor))).clone()
+            if len(tensor) < 2 or (output.dim() and len(output) == len(tensor)):
+                return output
+        except Exception as error:
+            if len(tensor) < 2:
+                raise
+            logger.info("inference does not take %d rows at once: %s", len(tensor), error)
+        return torch.cat([self._inferring(tensor[row : row + 1]) for row in range(len(tensor))])
 
     def by_answers(self, row: Row, name: str = "") -> Adopted:
         """Return the handler as a function of the pieces of its input.

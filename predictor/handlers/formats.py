@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from predictor.explain.shadow import ModelKind, kind_of
+from predictor.explain.shadow import ModelKind
+from predictor.handlers.fixed_rows import FixedRows
 from predictor.handlers.modules import ModelFileError, load_module, weights_file
 from predictor.ipc.messages import TensorSpec
 
@@ -106,39 +106,6 @@ def _no_class(path: Path) -> ModelFileError:
     return ModelFileError(
         f"{path.name} holds weights alone: name the file of its nn.Module class as modelFile"
     )
-
-
-class FixedRows(torch.nn.Module):
-    """Calls a program made for batches of exactly `rows` with batches of any size.
-
-    Its last batch is filled up by repeating the last row, whose further answers are dropped.
-    """
-
-    def __init__(self, program: torch.nn.Module, rows: int) -> None:
-        super().__init__()
-        self.program = program
-        self.rows = rows
-
-    @property
-    def model_kind(self) -> ModelKind:
-        """What explanations may ask of it: as much as of the program."""
-        return kind_of(self.program)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """Return the outputs of all rows."""
-        total = len(inputs[0])
-        # An empty batch is computed, too: its outputs have shapes, though no rows.
-        starts = range(0, max(total, 1), self.rows)
-        parts = [self.program(*(self._rows(tensor, start) for tensor in inputs)) for start in starts]
-        return pytree.tree_map(lambda *tensors: torch.cat(tensors)[:total], *parts)
-
-    def _rows(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
-        part = tensor[start : start + self.rows]
-        missing = self.rows - len(part)
-        if not missing:
-            return part
-        last = part[-1:] if len(part) else tensor.new_zeros((1, *tensor.shape[1:]))
-        return torch.cat([part, last.expand(missing, *tensor.shape[1:])])
 
 
 def _any_rows(program: torch.nn.Module, name: str, sizes: Sequence[Any]) -> torch.nn.Module:

@@ -10,7 +10,8 @@ import torch
 from predictor.errors import InvalidOutput
 from predictor.explain.shadow import ModelKind, kind_of
 from predictor.handlers.context import Context
-from predictor.handlers.formats import FixedRows, load_model
+from predictor.handlers.fixed_rows import FixedRows
+from predictor.handlers.formats import load_model
 from predictor.handlers.inputs import SignatureError
 from predictor.handlers.modules import ModelFileError
 from predictor.handlers.signature import SignatureHandler
