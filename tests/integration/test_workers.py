@@ -22,7 +22,7 @@ import pytest
 from support import load, wire
 from support.models import make_model, read_journal
 from support.processes import children, is_running, is_zombie, mapped_files, open_files, wait_until
-from support.scrape import ended, in_flight, wait_in_flight
+from support.scrape import ended, in_flight, left, wait_in_flight
 from support.server import Server
 from support.wire import Connection, Response, connections
 
@@ -149,7 +149,7 @@ def test_vanished_clients_are_not_computed(busy: Server, journals: Path, model: 
     path = f"/predictions/{model}"
     # Half of a request is none for the model.
     whole = 0 if way == "half-sent" else 20
-    left = ended(busy.port, model, "499")
+    before = left(busy.port, model)
     with held(busy, journals, model):
         with connections(busy.port, 20) as vanishing:
             for number, connection in enumerate(vanishing):
@@ -158,7 +158,7 @@ def test_vanished_clients_are_not_computed(busy: Server, journals: Path, model: 
                 if way == "reset":
                     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             wait_in_flight(busy.port, model, 1 + whole)
-        wait_until(lambda: ended(busy.port, model, "499") == left + whole, 60, "all of them have left")
+        wait_until(lambda: left(busy.port, model) == before + whole, 60, "all of them have left")
     assert busy.post(path, {"cmd": "tag", "tag": f"{name}-last"}).status == 200
     computed = [tag for tag in tags(journals, model) if str(tag).startswith(f"{name}-")]
     assert computed == [f"{name}-last"]
@@ -172,7 +172,7 @@ def test_vanished_client_of_the_running_request(busy: Server, journals: Path) ->
 
 
 def test_vanished_clients_that_pipelined(busy: Server, journals: Path) -> None:
-    left = ended(busy.port, "single", "499")
+    before = left(busy.port, "single")
     with held(busy, journals, "single"):
         with Connection(busy.port) as connection:
             connection.send(
@@ -182,7 +182,7 @@ def test_vanished_clients_that_pipelined(busy: Server, journals: Path) -> None:
                 )
             )
             wait_in_flight(busy.port, "single", 2)
-        wait_until(lambda: ended(busy.port, "single", "499") > left, 60, "it has left")
+        wait_until(lambda: left(busy.port, "single") > before, 60, "it has left")
     busy.post("/predictions/single", {"cmd": "tag", "tag": "after-pipelined"})
     assert [tag for tag in tags(journals, "single") if str(tag).startswith("pipelined")] == []
 

@@ -78,10 +78,16 @@ def accepted(port: int, model: str) -> int:
     return int(sum(found.sum(name, model=model) for name in names))
 
 
-def ended(port: int, model: str, status: str) -> int:
-    """Return how many requests of a model have ended with `status`: 499 where the client has left."""
+def ended(port: int, model: str, *statuses: str) -> int:
+    """Return how many requests of a model have ended with one of `statuses`."""
     name = "predictor_requests_total"
-    return int(scrape(port, [name]).sum(name, model=model, status=status))
+    found = scrape(port, [name])
+    return int(sum(found.sum(name, model=model, status=status) for status in statuses))
+
+
+def left(port: int, model: str) -> int:
+    """Return how many requests of a model their clients have left, or waited for no longer."""
+    return ended(port, model, "499", "CANCELLED", "DEADLINE_EXCEEDED")
 
 
 def wait_in_flight(port: int, model: str, count: int) -> None:
