@@ -14,6 +14,8 @@ from predictor.explain.request import ImageStyle
 # A gap between attributions and output above this is said in words.
 _LARGE_DELTA = 0.05
 _MAX_BARS = 30
+# What not everybody knows.
+_KINDS = {"logit": "logit (the model's number for it, from which the probability is made)"}
 # Nobody should read 100 % for what is a little less.
 _CERTAIN = 0.999
 
@@ -116,10 +118,10 @@ def _sentences(explanation: Explanation) -> list[str]:
 def _small_print(explanation: Explanation) -> str:
     lines = [f"{explanation.method}: {METHODS[explanation.method].summary}"]
     if METHODS[explanation.method].uses_baseline:
-        here, there = f"{explanation.output:.4g}", f"{explanation.baseline_output:.4g}"
-        lines.append(
-            f"The {explanation.kind} is {here} here, and {there} at the baseline it is compared with."
-        )
+        # Nobody should read -0.
+        here, there = (f"{value + 0.0:.4g}" for value in (explanation.output, explanation.baseline_output))
+        what = _KINDS.get(explanation.kind, explanation.kind)
+        lines.append(f"The {what} is {here} here, and {there} at the baseline it is compared with.")
     if explanation.has_delta and explanation.relative_delta > _LARGE_DELTA:
         share = f"{explanation.relative_delta:.0%}"
         lines.append(f"Caution: the parts miss {share} of that difference; ask for more steps.")

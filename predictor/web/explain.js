@@ -151,9 +151,10 @@ const number = (value) => (Number.isFinite(value) ? String(Number(value.toPrecis
 function smallPrint(found) {
   const { output, baseline_output: before } = found.prediction;
   const kind = found.prediction.kind ?? "output";
+  const what = kind === "logit" ? "logit (its number for the answer, from which the probability is made)" : kind;
   const lines = [];
   if (found.delta !== undefined) {
-    lines.push(`The model's ${kind} is ${number(output)} here and ${number(before)} for what the input is compared with; the parts add up to the difference, but for ${number(Math.abs(found.delta))}.`);
+    lines.push(`The model's ${what} is ${number(output)} here and ${number(before)} for what the input is compared with; the parts add up to the difference, but for ${number(Math.abs(found.delta))}.`);
     if (found.relative_delta > LARGE_DELTA) lines.push("Caution: that is much. Another method, or more steps, will tell more exactly.");
   }
   if (at("method").value === "saliency") lines.push("Saliency has no sign: it tells how strongly the answer reacts to each part, not in which direction.");

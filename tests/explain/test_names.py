@@ -60,6 +60,7 @@ def test_a_page_asks_about_the_named_number():
     assert isinstance(page, Page)
     assert b"<h1>Why is &#x27;tax&#x27; -160?</h1>" in page.body
     assert b"</span> speaks for a higher 'tax'" in page.body
+    assert b"The value is -160 here, and 0 at the baseline" in page.body
     assert ("x-explain-target-label", "tax") in page.headers
 
 
