@@ -19,7 +19,7 @@ import torch
 from predictor.errors import InvalidInput, PredictorError
 from predictor.explain.adopted import Adopted, AdoptedSignature
 from predictor.explain.answers import AnswerReader
-from predictor.explain.naming import Names, is_name, names_in
+from predictor.explain.naming import Names, holds_name, is_name, names_in
 from predictor.explain.outputs import first_output
 from predictor.explain.scenes import Reader, scene_reader
 from predictor.explain.shadow import ModelKind, kind_of
@@ -90,11 +90,12 @@ class Adopting:
         )
 
     def _names(self, outputs: torch.Tensor, target: Any, row: Row) -> Names | None:
-        """Return what the outputs [outputs] are called; None if the target names none of them."""
+        """Return what the outputs [outputs] are called; None if the target is another number's name."""
         labels = _labels(getattr(self._instance, "mapping", None), len(outputs))
         if labels or not is_name(target):
             return Names(labels, are_classes=bool(labels))
-        return names_in(self._predict([row])[0], outputs)
+        answer = self._predict([row])[0]
+        return names_in(answer, outputs) or (None if holds_name(answer, target) else Names())
 
     def _inferring(self, tensor: torch.Tensor) -> torch.Tensor:
         """Call the handler's `inference`, which knows how to call a model that is no module.

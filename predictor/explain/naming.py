@@ -31,9 +31,14 @@ class Names:
 
 def is_name(target: Any) -> bool:
     """Return whether a target, as the client wrote it, can only be the name of an output."""
-    if isinstance(target, (bytes, bytearray)):
-        target = target.decode("utf-8", "replace").strip()
-    return isinstance(target, str) and not is_predicted(target) and not is_index(target)
+    name = _as_text(target)
+    return isinstance(name, str) and not is_predicted(name) and not is_index(name)
+
+
+def holds_name(answer: Any, target: Any) -> bool:
+    """Return whether one of the numbers in a handler's answer has the name that a target is."""
+    numbers = plain_numbers(answer)
+    return isinstance(numbers, Mapping) and _as_text(target) in numbers
 
 
 def names_in(answer: Any, outputs: torch.Tensor) -> Names | None:
@@ -54,3 +59,8 @@ def names_in(answer: Any, outputs: torch.Tensor) -> Names | None:
     if torch.allclose(given, as_probabilities(outputs.unsqueeze(0))[0], rtol=_RELATIVE, atol=_ABSOLUTE):
         return Names(labels, are_classes=True)
     return None
+
+
+def _as_text(target: Any) -> Any:
+    """Return the text of a form's field; what is no bytes is returned as it is."""
+    return target.decode("utf-8", "replace").strip() if isinstance(target, (bytes, bytearray)) else target

@@ -134,6 +134,15 @@ def test_names_of_what_the_handler_makes_of_its_models_outputs_are_explained_fro
     assert shares == pytest.approx([whole - 80.0**2, whole - 300.0**2])
 
 
+@pytest.mark.parametrize("name_them", [squared, lambda row: [1.0, 2.0]], ids=["named", "list"])
+def test_a_name_of_nothing_is_the_targets_mistake_and_not_the_methods(name_them):
+    handler = Estimator(name_them)
+    wish = {"method": "integrated_gradients", "target": "rent"}
+    refused = ask(wish, instance=handler, predict=handler.handle)
+    assert isinstance(refused, InvalidInput)
+    assert refused.message.startswith("explain.target must be an index")
+
+
 def test_names_over_v2():
     def answers(rows):
         return [json.dumps({"price": sum(row["data"]), "tax": -row["data"][0]}) for row in rows]
