@@ -12,6 +12,7 @@ from predictor.errors import InvalidInput
 from predictor.ipc.messages import TensorSpec
 
 WORDS = ("zero", "mean", "blur")
+_NO_PICTURE = "only pictures have a {} of their own: send typical values instead, as an object by input"
 # Cells along each side that a blurred picture is averaged into.
 _BLUR_CELLS = 4
 
@@ -70,7 +71,7 @@ def _one(spec: TensorSpec, value: Any, like: torch.Tensor, where: str) -> torch.
     if isinstance(value, str):
         baseline = _word(value, like, is_picture)
         if baseline is None:
-            why = "" if is_picture or value not in WORDS else f"; only pictures have a {value} of their own"
+            why = "" if is_picture or value not in WORDS else f"; {_NO_PICTURE.format(value)}"
             raise InvalidInput(f"{where} must be {allowed}; got {value!r}{why}")
         return baseline
     if isinstance(value, bool) or not isinstance(value, (int, float, list, tuple)):

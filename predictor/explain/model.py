@@ -162,7 +162,9 @@ class ExplainedModel:
     def describe(self) -> dict[str, Any]:
         """Return what `GET .../explain` tells of the model."""
         methods = [method.describe(self.players(method.arguments({}))) for method in self.valid_methods()]
-        return {"default_method": self.default_method(), "labels": list(self.labels), "methods": methods}
+        # Of a lone output there is nothing to choose, and only an answer will tell whether it is one number.
+        labels = self.labels if self.is_classifier or len(self.labels) > 1 else ()
+        return {"default_method": self.default_method(), "labels": list(labels), "methods": methods}
 
     def examples(
         self,

@@ -101,8 +101,7 @@ class Signature:
         """Names of the numbers that an explanation may ask about: classes, or outputs of one number each."""
         if self.classes:
             return self.classes
-        are_numbers = all(spec.kind == "tensor" and spec.shape in ((), (1,)) for spec in self.outputs)
-        return self.output_names if are_numbers else ()
+        return self.output_names if all(_is_one_number(spec) for spec in self.outputs) else ()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -138,6 +137,11 @@ class Signature:
         if not texts:
             raise SignatureError(f"preprocessing.tokenizer: no input is a text, or called {TOKENS}")
         return ""
+
+
+def _is_one_number(spec: TensorSpec) -> bool:
+    is_number = spec.kind == "tensor" and spec.dtype != "string"
+    return is_number and spec.ranked and spec.shape in ((), (1,))
 
 
 def _with_known_dtype(spec: TensorSpec, where: str) -> TensorSpec:

@@ -206,6 +206,7 @@ def test_the_one_number_of_a_model_is_called_as_it_is_declared():
     found = declared(lambda both: both[:, 0], "price")
     (one,) = found.explain([{"data": HOUSE, "explain": {}}], [""])
     assert one["target"] == {"index": 0, "label": "price"}
+    assert found.model.describe()["labels"] == [], "there is nothing to choose"
     (page,) = found.explain([{"data": HOUSE, "explain": {}}], ["text/html"])
     assert b"Why is &#x27;price&#x27; 380?" in page.body
 

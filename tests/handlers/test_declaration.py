@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from predictor.handlers.declaration import parse_specs
+from predictor.handlers.declaration import Signature, parse_specs
 from predictor.handlers.inputs import SignatureError
 from predictor.ipc.messages import TensorSpec
 
@@ -39,3 +39,19 @@ def test_a_declaration_that_cannot_be_used_is_named(section, message):
 
 def test_an_output_may_be_text():
     assert parse_specs([{"name": "y", "dtype": "string"}], "outputs")[0].dtype == "string"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [
+        ([{"name": "price"}, {"name": "tax", "shape": [1]}], ("price", "tax")),
+        ([{"name": "price"}, {"name": "parts", "shape": [3]}], ()),
+        ([{"name": "price"}, {"name": "any", "shape": [-1]}], ()),
+        ([{"name": "price"}, {"name": "text", "dtype": "string"}], ()),
+        ([{"name": "unknown", "ranked": False}], ()),
+    ],
+)
+def test_names_of_outputs_that_are_single_numbers_are_labels(outputs, labels):
+    section = {"inputs": [{"name": "x"}], "outputs": outputs}
+    assert Signature(section).labels == labels
+    assert Signature({**section, "classes": ["a", "b"]}).labels == ("a", "b")

@@ -14,7 +14,10 @@ from predictor.oip import inference_pb2 as pb
 WINE = json.loads((SAMPLES / "wine" / "examples" / "wine.json").read_text())
 PICTURE = base64.b64encode((SAMPLES / "digits" / "examples" / "3.png").read_bytes()).decode()
 TEXT = "Wait for the lock."
-NO_MEAN = "must be zero or a number; got 'mean'; only pictures have a mean of their own"
+NO_MEAN = (
+    "must be zero or a number; got 'mean'; only pictures have a mean of their own: "
+    "send typical values instead, as an object by input"
+)
 
 
 def tensors(model, instance):
