@@ -17,6 +17,8 @@ Take = Callable[[int], "memoryview | None"]
 
 # What must be still to come of a body: below, the parser is quicker than finding it a place.
 IN_PLACE_FROM_BYTES = 32 * 1024
+# Seconds for which a body may keep a place that others could use.
+SLOW_SECONDS = 2.0
 
 
 class IncomingBody(ABC):
@@ -94,6 +96,19 @@ class BodyInPlace(IncomingBody):
         super().__init__(begun)
         self._memory = memory
         self._memory[: self.size] = begun
+
+    async def arrival(self, patience: float) -> None:
+        """Wait as for any body; a slow one goes on in memory of its own, and leaves its place to others."""
+        leaving = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._leave)
+        try:
+            await super().arrival(patience)
+        finally:
+            leaving.cancel()
+
+    def _leave(self) -> None:
+        own = take_anonymous(len(self._memory))
+        own[: self.size] = self._memory[: self.size]
+        self._memory = own
 
     @property
     def complete(self) -> bool:

@@ -13,7 +13,7 @@ from support.http_client import Client
 
 import predictor.http.exchange
 from predictor.errors import InvalidInput, InvalidToken
-from predictor.http.body import IN_PLACE_FROM_BYTES
+from predictor.http.body import IN_PLACE_FROM_BYTES, SLOW_SECONDS
 from predictor.http.gate import Gate
 from predictor.http.messages import HttpResponse
 
@@ -110,6 +110,20 @@ async def test_the_place_of_a_body_is_free_as_soon_as_its_client_has_gone(places
     await client.turn()
     client.protocol.seen.clear()
     assert [place() for place in noted] == [None]
+
+
+@pytest.mark.usefixtures("instantly")
+async def test_a_slow_body_leaves_its_place_to_others_and_arrives_whole(places):
+    client, noted = places
+    body = pattern(LARGE)
+    message = post(body)
+    await client.send(message[: LARGE // 2])
+    await asyncio.sleep(SLOW_SECONDS / 2)
+    assert noted[0]() is not None
+    await asyncio.sleep(SLOW_SECONDS)
+    assert noted[0]() is None
+    answer = await client.send(message[LARGE // 2 :])
+    assert answer.endswith(b"\r\n\r\n" + body)
 
 
 async def test_without_such_a_place_it_has_memory_of_its_own():
