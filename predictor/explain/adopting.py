@@ -121,7 +121,7 @@ class Adopting:
         Raises:
             InvalidInput: the input cannot be taken apart, or the handler's answer holds no numbers.
         """
-        pieces = _pieces(row)
+        pieces = _pieces(row, f"Input '{name}'" if name else "The input")
         pieces = pieces.named(name) if name else pieces
         reader = _reader(self._predict([row])[0])
         predict = Variants(self._predict, pieces)
@@ -167,20 +167,20 @@ def _rows(row: Row) -> int:
     return int(shape[0]) if is_tensor and shape else 1
 
 
-def _pieces(row: Row) -> Pieces:
+def _pieces(row: Row, what: str) -> Pieces:
     """Take the payload of a row apart; what is written is what changes in the row."""
     key = payload_key(row)
     if key is None:
-        return take_apart(row)
-    pieces = _without_batch(row, row[key])
+        return take_apart(row, what)
+    pieces = _without_batch(row, row[key], what)
     return dataclasses.replace(pieces, write=lambda variant: {key: pieces.write(variant)})
 
 
-def _without_batch(row: Row, payload: Any) -> Pieces:
+def _without_batch(row: Row, payload: Any, what: str) -> Pieces:
     """Take a payload apart; the batch axis of a tensor of V2 that holds one example is no part."""
     if _rows(row) != 1 or row.get("datatype", "BYTES") == "BYTES" or len(row.get("shape", ())) < 2:
-        return take_apart(payload)
-    pieces = take_apart(payload[0])
+        return take_apart(payload, what)
+    pieces = take_apart(payload[0], what)
     return dataclasses.replace(pieces, write=lambda variant: [pieces.write(variant)])
 
 

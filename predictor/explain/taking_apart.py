@@ -76,22 +76,22 @@ def payload_key(row: Row) -> str | None:
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def take_apart(payload: Any) -> Pieces:
-    """Cut a payload into pieces.
+def take_apart(payload: Any, what: str = "The input") -> Pieces:
+    """Cut a payload into pieces; `what` it is, for messages.
 
     Raises:
         InvalidInput: it is neither a picture, nor a text, nor numbers.
     """
     if isinstance(payload, (bytes, bytearray, memoryview)):
         data = bytes(payload)
-        return _picture(data, bytearray) or _text_or_json(_decoded(data), as_bytes=True)
+        return _picture(data, bytearray) or _text_or_json(_decoded(data, what), what, as_bytes=True)
     if isinstance(payload, str):
-        return _picture(_from_base64(payload), _to_base64) or _text_or_json(payload)
+        return _picture(_from_base64(payload), _to_base64) or _text_or_json(payload, what)
     numbers = _numbers(payload)
     if numbers is None and isinstance(payload, Mapping):
         return _only(payload)
     if numbers is None:
-        raise InvalidInput("explain: the input is neither a picture, nor a text, nor numbers")
+        raise InvalidInput(f"{what} is neither a picture, nor a text, nor numbers")
     return numbers
 
 
@@ -104,7 +104,7 @@ def _only(payload: Mapping[str, Any]) -> Pieces:
             f"{', '.join(odd) or 'an empty object'} is no number"
         )
     ((name, value),) = payload.items()
-    pieces = take_apart(value)
+    pieces = take_apart(value, f"Input '{name}'")
     write = pieces.write
     return dataclasses.replace(pieces.named(name), write=lambda variant: {name: write(variant)})
 
@@ -130,11 +130,11 @@ def _picture(data: bytes, write: Callable[[bytes], Any]) -> Pieces | None:
     return Pieces((spec,), {"image": tensor}, encode)
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(data: bytes, what: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput("explain: the input is neither a picture, nor a text, nor numbers") from error
+        raise InvalidInput(f"{what} is neither a picture, nor a text, nor numbers") from error
 
 
 def _from_base64(text: str) -> bytes:
@@ -148,7 +148,7 @@ def _to_base64(png: bytes) -> str:
     return base64.b64encode(png).decode("ascii")
 
 
-def _text_or_json(text: str, as_bytes: bool = False) -> Pieces:
+def _text_or_json(text: str, what: str, as_bytes: bool = False) -> Pieces:
     wrap = (lambda value: bytearray(value.encode("utf-8"))) if as_bytes else (lambda value: value)
     if text.lstrip()[:1] in ("{", "["):
         try:
@@ -160,7 +160,7 @@ def _text_or_json(text: str, as_bytes: bool = False) -> Pieces:
             return dataclasses.replace(numbers, write=lambda variant: wrap(json.dumps(write(variant))))
     words = tuple((match.group(), match.start(), match.end()) for match in re.finditer(r"\S+", text))
     if not words:
-        raise InvalidInput("explain: the text holds no word")
+        raise InvalidInput(f"{what} holds no word, so there is nothing to explain")
 
     def keep(variant: Sequence[torch.Tensor]) -> Any:
         kept = [word for (word, _, _), present in zip(words, variant[0].tolist(), strict=True) if present]

@@ -253,7 +253,8 @@ def test_lists_of_numbers():
         ({}, 1.0, "an empty object is no number"),
         (True, 1.0, "neither a picture, nor a text, nor numbers"),
         (b"\xff\xfe\x00", 1.0, "neither a picture"),
-        ("   ", 1.0, "holds no word"),
+        ("   ", 1.0, "The input holds no word, so there is nothing to explain"),
+        ({"review": "  "}, 1.0, "Input 'review' holds no word"),
         (None, 1.0, "neither 'data' nor 'body'"),
     ],
 )

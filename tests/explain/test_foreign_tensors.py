@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from predictor.errors import InvalidInput
+from predictor.explain.foreign import ForeignExplainer
+from predictor.explain.joined import WishfulRows
 from predictor.handlers.context import Context
 from predictor.ipc.messages import Envelope, InferenceRequest, Verb
 from predictor.oip.datatypes import HEADER_LENGTH
@@ -163,6 +166,20 @@ def test_words_are_filled_up_to_the_longest_text():
 def test_mistakes_are_named(parameters, message):
     status, text = _ask(Rows(), _tensor("x", [[1.0, 2.0, 4.0]]), **parameters)
     assert (status, text[: len(message)]) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (" ", "Input 'review' holds no word, so there is nothing to explain"),
+        (b"\xff\x00", "Input 'review' is neither a picture, nor a text, nor numbers"),
+    ],
+)
+def test_an_input_that_cannot_be_taken_apart_is_named(value, message):
+    row = {"name": "review", "datatype": "BYTES", "shape": [1], "data": value}
+    found = ForeignExplainer(None, lambda rows: [0.5] * len(rows), {})
+    with pytest.raises(InvalidInput, match=message):
+        found.explain_tensors(WishfulRows([row], {"target": 0}, ()))
 
 
 def test_an_output_that_is_not_there_is_named():
