@@ -18,7 +18,7 @@ Answer = dict[str, Any]
 """`status`, `phrase`, `headers` (sorted, names in lower case), `body` (text, or `base64`), `chunks`."""
 
 
-def exchange(port: int, case: Case, timeout: float = 30.0) -> list[Answer]:
+def exchange(port: int, case: Case, timeout: float = 120.0) -> list[Answer]:
     """Send the requests of `case`, each on a connection of its own; returns their answers in order."""
     if not case.together:
         return [_send(port, request, timeout) for request in case.requests]
