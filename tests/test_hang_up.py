@@ -43,20 +43,23 @@ sys.exit(main())
 """
 
 
-def _default_hang_up():
-    """Begin as in a terminal: tests that run under nohup ignore SIGHUP, and so would their programs."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Begins a program as in a terminal: tests that run under nohup ignore SIGHUP, and so would their programs.
+_IN_A_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+_PROGRAM = [sys.executable, "-c", _IN_A_TERMINAL]
 
 
 def _run(script, *words, **environ):
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)],
+        [*_PROGRAM, sys.executable, "-c", script, *map(str, words)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
         env=os.environ | environ,
-        preexec_fn=_default_hang_up,
     )
 
 
@@ -89,13 +92,9 @@ def test_the_image_ignores_it_before_its_interpreter_starts(tmp_path):
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     for words in ([], ["--port", "1"], ["serve"], ["torchserve", "--start"]):
         result = subprocess.run(
-            ["sh", str(entrypoint), *words],
-            env=environ,
-            capture_output=True,
-            check=False,
-            preexec_fn=_default_hang_up,
+            [*_PROGRAM, "sh", str(entrypoint), *words], env=environ, capture_output=True, check=False
         )
         assert result.returncode == 0, words
-    words = ["sh", str(entrypoint), "predictor", "top"]
-    result = subprocess.run(words, env=environ, check=False, preexec_fn=_default_hang_up)
+    words = [*_PROGRAM, "sh", str(entrypoint), "predictor", "top"]
+    result = subprocess.run(words, env=environ, check=False)
     assert result.returncode == -signal.SIGHUP
