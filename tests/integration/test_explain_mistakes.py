@@ -42,7 +42,7 @@ def over_grpc(server, model, instance, wish):
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as caught:
-            call(request.SerializeToString(), timeout=30)
+            call(request.SerializeToString(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     return caught.value.details()
 
