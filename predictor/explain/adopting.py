@@ -160,11 +160,17 @@ def _reader(answer: Any) -> Reader:
     return scene_reader(answer) or AnswerReader(answer)
 
 
+def _is_tensor(row: Row) -> bool:
+    """Return whether a row is a tensor of V2 with a batch axis, no object of V1 with such keys."""
+    shape, data = row.get("shape"), row.get("data")
+    if row.get("datatype", "BYTES") == "BYTES" or not isinstance(shape, list) or not isinstance(data, list):
+        return False
+    return len(shape) > 1 and 0 < len(data) == shape[0] and isinstance(data[0], list)
+
+
 def _rows(row: Row) -> int:
     """Return the length of the first axis of a tensor of V2, 1 for anything else."""
-    shape = row.get("shape")
-    is_tensor = row.get("datatype", "BYTES") != "BYTES" and isinstance(shape, list) and len(shape) > 1
-    return int(shape[0]) if is_tensor and shape else 1
+    return len(row["data"]) if _is_tensor(row) else 1
 
 
 def _pieces(row: Row, what: str) -> Pieces:
@@ -178,7 +184,7 @@ def _pieces(row: Row, what: str) -> Pieces:
 
 def _without_batch(row: Row, payload: Any, what: str) -> Pieces:
     """Take a payload apart; the batch axis of a tensor of V2 that holds one example is no part."""
-    if _rows(row) != 1 or row.get("datatype", "BYTES") == "BYTES" or len(row.get("shape", ())) < 2:
+    if not _is_tensor(row) or len(payload) != 1:
         return take_apart(payload, what)
     pieces = take_apart(payload[0], what)
     return dataclasses.replace(pieces, write=lambda variant: [pieces.write(variant)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ from predictor.explain.answers import plain_numbers
 from predictor.explain.examples import as_probabilities
 from predictor.explain.targets import is_index, is_predicted
 
-# A handler may round what it answers, or compute it in another precision.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+# A handler may compute its answer in another precision, or round it. Of a classifier that is sure of itself
+# all chances but one are about 0, so that the first is tried with nothing allowed for the second.
+_TOLERANCES = ((1e-4, 0.0), (1e-3, 1e-4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +32,15 @@ class Names:
 
 
 def is_name(target: Any) -> bool:
-    """Return whether a target, as the client wrote it, can only be the name of an output."""
+    """Return whether a target, as the client wrote it, may be the name of an output."""
     name = _as_text(target)
-    return isinstance(name, str) and not is_predicted(name) and not is_index(name)
+    return isinstance(name, str) and not is_predicted(name)
 
 
 def holds_name(answer: Any, target: Any) -> bool:
-    """Return whether one of the numbers in a handler's answer has the name that a target is."""
-    numbers = plain_numbers(answer)
-    return isinstance(numbers, Mapping) and _as_text(target) in numbers
+    """Return whether a target can only be the name of one of the numbers in a handler's answer."""
+    numbers, name = plain_numbers(answer), _as_text(target)
+    return isinstance(numbers, Mapping) and name in numbers and not is_index(name)
 
 
 def names_in(answer: Any, outputs: torch.Tensor) -> Names | None:
@@ -47,17 +49,31 @@ def names_in(answer: Any, outputs: torch.Tensor) -> Names | None:
     Args:
         answer: of the handler, to one example.
         outputs: of its model for that example, [outputs]; the answer must hold them, or their softmax, in
-            the same order.
+            any order, such as by size, and each must be another number.
     """
     numbers = plain_numbers(answer)
     if not isinstance(numbers, Mapping) or len(numbers) != len(outputs):
         return None
-    labels, given = tuple(numbers), torch.tensor(list(numbers.values()), dtype=torch.float64)
     outputs = outputs.detach().cpu().double()
-    if torch.allclose(given, outputs, rtol=_RELATIVE, atol=_ABSOLUTE):
+    labels = _matched(numbers, outputs)
+    if labels is not None:
         return Names(labels)
-    if torch.allclose(given, as_probabilities(outputs.unsqueeze(0))[0], rtol=_RELATIVE, atol=_ABSOLUTE):
-        return Names(labels, are_classes=True)
+    labels = _matched(numbers, as_probabilities(outputs.unsqueeze(0))[0])
+    return None if labels is None else Names(labels, are_classes=True)
+
+
+def _matched(numbers: Mapping[str, float], outputs: torch.Tensor) -> tuple[str, ...] | None:
+    """Return the name of each output, None where they are other numbers or could be told apart by nobody."""
+    names, given = tuple(numbers), torch.tensor(list(numbers.values()), dtype=torch.float64)
+    ranks, places = given.argsort(), outputs.argsort()
+    given, outputs = given[ranks], outputs[places]
+    lower, upper = outputs[:-1], outputs[1:]
+    for relative, absolute in _TOLERANCES:
+        if torch.allclose(given, outputs, rtol=relative, atol=absolute):
+            close = functools.partial(torch.isclose, rtol=2 * relative, atol=2 * absolute)
+            alike = close(lower, upper) | close(upper, lower)
+            ordered = zip(places.tolist(), ranks.tolist(), strict=True)
+            return None if alike.any() else tuple(names[rank] for _, rank in sorted(ordered))
     return None
 
 

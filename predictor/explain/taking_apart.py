@@ -91,7 +91,7 @@ def take_apart(payload: Any, what: str = "The input") -> Pieces:
     if numbers is None and isinstance(payload, Mapping):
         return _only(payload)
     if numbers is None:
-        raise InvalidInput(f"{what} is neither a picture, nor a text, nor numbers")
+        raise InvalidInput(f"{what} is neither a picture, nor a text, nor numbers of a float32")
     return numbers
 
 
@@ -173,20 +173,21 @@ def _text_or_json(text: str, what: str, as_bytes: bool = False) -> Pieces:
 
 
 def _numbers(value: Any) -> Pieces | None:
-    """Return an object of numbers by name, or nested lists of them, in pieces; None for anything else."""
+    """Return an object of numbers by name, or nested lists of them, in pieces; None for anything else.
+
+    What a variant leaves as it was is written as it came, not as the float32 that it is here.
+    """
     if isinstance(value, Mapping):
         names = [str(name) for name in value]
         if not names or not all(_is_number(item) for item in value.values()):
             return None
-        whole = [isinstance(item, int) for item in value.values()]
         specs = tuple(TensorSpec(name) for name in names)
         tensors = {name: torch.tensor(float(item)) for name, item in zip(names, value.values(), strict=True)}
+        known = [float(tensor) for tensor in tensors.values()]
 
         def write(variant: Sequence[torch.Tensor]) -> Any:
-            items = zip(value, variant[0].tolist(), whole, strict=True)
-            return {
-                name: int(item) if is_whole and item == int(item) else item for name, item, is_whole in items
-            }
+            items = zip(value.items(), variant[0].tolist(), known, strict=True)
+            return {name: given if item == was else _like(given, item) for (name, given), item, was in items}
 
         return Pieces(specs, tensors, write, packed=True)
     try:
@@ -195,14 +196,22 @@ def _numbers(value: Any) -> Pieces | None:
         return None
     if array.dtype.kind not in "iuf" or not array.ndim or not array.size:
         return None
+    if (np.isfinite(array) & (abs(array) > _LARGEST)).any():
+        return None
     is_whole = array.dtype.kind in "iu"
     tensor = torch.from_numpy(array.astype(np.float32))
     spec = TensorSpec("input", shape=tuple(tensor.shape))
 
     def as_lists(variant: Sequence[torch.Tensor]) -> Any:
-        return (variant[0].long() if is_whole else variant[0]).tolist()
+        changed = (variant[0].long() if is_whole else variant[0]).numpy().astype(array.dtype)
+        return np.where((variant[0] == tensor).numpy(), array, changed).tolist()
 
     return Pieces((spec,), {"input": tensor}, as_lists)
+
+
+def _like(given: float, item: float) -> float:
+    """Return a number as whole as the one that it stands for."""
+    return int(item) if isinstance(given, int) and item == int(item) else item
 
 
 def _is_number(value: Any) -> bool:

@@ -76,7 +76,10 @@ def read_undeclared(row: Mapping[str, Any], accept: str) -> Wish:
     values = row if is_bare else inner
     if not isinstance(values, Mapping) or "target" not in values:
         return read_wish(row, (), accept, False)
+    if isinstance(values["target"], (bytes, bytearray)):
+        return read_wish(row, (), accept, False)  # a form's field, as TorchServe's clients send it
     explain = row.get("explain")
+    explain = _parse(explain) if isinstance(explain, (bytes, bytearray, str)) else explain
     is_told = isinstance(explain, Mapping) and "target" in explain
     if not is_told and (is_bare or "target" not in row):
         raise InvalidInput(

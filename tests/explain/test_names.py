@@ -143,6 +143,57 @@ def test_a_name_of_nothing_is_the_targets_mistake_and_not_the_methods(name_them)
     assert refused.message.startswith("explain.target must be an index")
 
 
+class Zoo:
+    """A classifier of three classes, whose answers have their names."""
+
+    def __init__(self, names, write):
+        self.model = nn.Linear(3, 3, bias=False)
+        self.model.load_state_dict({"weight": torch.eye(3)})
+        self.names = names
+        self.write = write
+
+    def preprocess(self, data):
+        return torch.tensor([row["data"] for row in data])
+
+    def handle(self, data):
+        chances = torch.softmax(self.model(self.preprocess(data)).detach(), 1).tolist()
+        return [self.write(dict(zip(self.names, row, strict=True))) for row in chances]
+
+
+def best_first(answer):
+    return dict(sorted(answer.items(), key=lambda item: -item[1]))
+
+
+def rounded(answer):
+    return {name: round(chance, 4) for name, chance in best_first(answer).items()}
+
+
+@pytest.mark.parametrize("data", [[1.0, 3.0, 2.0], [20.0, -5.0, 0.0], [-5.0, 0.0, 20.0]])
+def test_names_in_the_order_of_their_chances_are_those_of_their_outputs(data):
+    """All chances but one are about 0, where the model is sure, and yet each belongs to one class."""
+    handler = Zoo(["dog", "cat", "bird"], best_first)
+    for index, name in enumerate(handler.names):
+        answer = ask({"target": name}, instance=handler, predict=handler.handle, data=data)
+        assert answer["method"] == "integrated_gradients"
+        assert answer["target"] == {"index": index, "label": name}
+        shares = [data[index] if place == index else 0.0 for place in range(3)]
+        assert answer["inputs"][0]["attributions"].tolist() == pytest.approx(shares)
+
+
+def test_names_of_chances_that_rounding_made_alike_are_explained_from_the_answers():
+    handler = Zoo(["dog", "cat", "bird"], rounded)
+    answer = ask({"target": "dog"}, instance=handler, predict=handler.handle, data=[20.0, -5.0, 0.0])
+    assert (answer["method"], answer["target"]) == ("feature_ablation", {"index": 0, "label": "dog"})
+
+
+@pytest.mark.parametrize(("target", "index"), [("1", 0), ("0", 1), (1, 1), ("2", 2)])
+def test_a_name_that_looks_like_an_index_is_a_name(target, index):
+    handler = Zoo(["1", "0", "9"], best_first)
+    answer = ask({"target": target}, instance=handler, predict=handler.handle, data=[1.0, 3.0, 2.0])
+    assert answer["method"] == "integrated_gradients"
+    assert answer["target"]["index"] == index
+
+
 def test_names_over_v2():
     def answers(rows):
         return [json.dumps({"price": sum(row["data"]), "tax": -row["data"][0]}) for row in rows]

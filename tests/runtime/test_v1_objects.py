@@ -96,3 +96,79 @@ def test_what_is_neither_numbers_nor_one_text_is_refused_by_name():
     answer = explain(lambda data, context: [1.0] * len(data), [{"title": "no", "stars": 3}])
     assert answer.status == 400
     assert "'title' is no number" in answer.message
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        {"datatype": "FP32", "shape": ["a", "b"], "data": [1]},
+        {"datatype": "FP32", "shape": [None, 2], "data": [1, 2]},
+        {"datatype": 3, "shape": [1, 2], "data": [1]},
+    ],
+)
+def test_keys_that_tensors_of_v2_have_may_stand_for_anything(instance):
+    answer = explain(lambda data, context: [float(sum(row["data"])) for row in data], [instance])
+    assert answer.status == 200, answer.message
+    (part,) = json.loads(answer.body)["explanations"][0]["inputs"]
+    assert part["attributions"] == [float(number) for number in instance["data"]]
+
+
+@pytest.mark.parametrize("data", [5, "", [], {}])
+def test_what_only_looks_like_a_tensor_of_v2_is_read_as_it_is(data):
+    instance = {"datatype": "FP32", "shape": [1, 2], "data": data}
+    answer = explain(lambda data, context: [1.0] * len(data), [instance])
+    assert answer.status == 400, answer.message
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [{"data": {"id": 2**62 + 1, "rate": 0.1}}, {"data": [2**63 - 1, 3]}, {"data": [[0.1], [123456789.5]]}],
+)
+def test_what_a_variant_leaves_is_what_the_client_wrote(instance):
+    seen = []
+
+    def handle(data, context):
+        seen.extend(row["data"] for row in data)
+        return [1.0] * len(data)
+
+    assert explain(handle, [instance]).status == 200
+    whole, *variants = seen
+    assert whole == instance["data"]
+    assert variants.count(whole) >= 1, "the input itself is asked about once more, beside its variants"
+    written = [numbers(variant) for variant in variants]
+    assert all(given in (now, 0) for one in written for given, now in zip(one, numbers(whole), strict=True))
+
+
+def numbers(payload):
+    """Return the numbers of an object, or of nested lists, in their order."""
+    if isinstance(payload, (dict, list)):
+        values = payload.values() if isinstance(payload, dict) else payload
+        return [number for value in values for number in numbers(value)]
+    return [payload]
+
+
+@pytest.mark.parametrize("data", [[1e300], [[3.5e38]], 1e300])
+def test_numbers_that_no_float32_holds_are_refused(data):
+    answer = explain(lambda data, context: [1.0] * len(data), [{"data": data}])
+    assert answer.status == 400
+    assert "nor numbers of a float32" in answer.message
+
+
+def test_a_forms_target_is_the_output_whatever_its_input_is_called():
+    form = "".join(
+        f'--X\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in (("review", "no good"), ("target", "b"), ("explain", "{}"))
+    )
+    service = make_service(lambda data, context: [{"a": 0.0, "b": 1.0 * len(row["review"])} for row in data])
+    body = request(f"{form}--X--\r\n", content_type="multipart/form-data; boundary=X", verb=Verb.EXPLAIN)
+    (answer,) = run(service, body)
+    assert answer.status == 200, answer.message
+    found = json.loads(answer.body)
+    assert found["target"] == {"index": 1, "label": "b"}
+    assert found["inputs"][0]["importances"] == [3, 5]
+
+
+def test_the_wish_of_an_instance_may_be_a_text():
+    document = {"instances": [{"rooms": 3, "target": 2, "explain": json.dumps({"target": 0})}]}
+    (answer,) = run(make_service(rent), request(json.dumps(document), V1, verb=Verb.EXPLAIN))
+    assert shares(answer) == {"rooms": 300, "target": -10}
