@@ -104,7 +104,7 @@ def _only(payload: Mapping[str, Any]) -> Pieces:
             f"{', '.join(odd) or 'an empty object'} is no number"
         )
     ((name, value),) = payload.items()
-    pieces = take_apart(value, f"Input '{name}'")
+    pieces = take_apart(value, f"Input '{_sendable(name, 'The name of an input')}'")
     write = pieces.write
     return dataclasses.replace(pieces.named(name), write=lambda variant: {name: write(variant)})
 
@@ -150,6 +150,7 @@ def _to_base64(png: bytes) -> str:
 
 def _text_or_json(text: str, what: str, as_bytes: bool = False) -> Pieces:
     wrap = (lambda value: bytearray(value.encode("utf-8"))) if as_bytes else (lambda value: value)
+    text = _sendable(text, what)
     if text.lstrip()[:1] in ("{", "["):
         try:
             numbers = _numbers(json.loads(text))
@@ -178,9 +179,9 @@ def _numbers(value: Any) -> Pieces | None:
     What a variant leaves as it was is written as it came, not as the float32 that it is here.
     """
     if isinstance(value, Mapping):
-        names = [str(name) for name in value]
-        if not names or not all(_is_number(item) for item in value.values()):
+        if not value or not all(_is_number(item) for item in value.values()):
             return None
+        names = [_sendable(str(name), "The name of an input") for name in value]
         specs = tuple(TensorSpec(name) for name in names)
         tensors = {name: torch.tensor(float(item)) for name, item in zip(names, value.values(), strict=True)}
         known = [float(tensor) for tensor in tensors.values()]
@@ -207,6 +208,15 @@ def _numbers(value: Any) -> Pieces | None:
         return np.where((variant[0] == tensor).numpy(), array, changed).tolist()
 
     return Pieces((spec,), {"input": tensor}, as_lists)
+
+
+def _sendable(text: str, what: str) -> str:
+    """Return a text that can stand in an answer; in JSON there may be half a character of UTF-16."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} holds half of a surrogate pair, which is no character") from error
+    return text
 
 
 def _like(given: float, item: float) -> float:

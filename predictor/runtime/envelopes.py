@@ -39,9 +39,10 @@ class Decoded:
         reply: turns the answers to these rows into a body and its headers, where the request itself
             says how (V2 only).
         event: the CloudEvent that the request came in, if it did (V1 only).
+        field: what the client calls the rows (V1 only).
     """
 
-    __slots__ = ("event", "headers", "reply", "rows", "single")
+    __slots__ = ("event", "field", "headers", "reply", "rows", "single")
 
     def __init__(
         self,
@@ -50,9 +51,11 @@ class Decoded:
         single: bool = True,
         reply: Reply | None = None,
         event: Event | None = None,
+        field: str = "",
     ) -> None:
         """Keep what was decoded."""
         self.event = event
+        self.field = field
         self.rows = rows
         self.headers = headers
         self.single = single
@@ -127,7 +130,7 @@ def encode(
     for position, answer in enumerate(answers):
         if isinstance(answer, PredictorError):
             explains = request.verb is Verb.EXPLAIN and request.envelope is Envelope.V1
-            raise placed(f"instances[{position}]", answer, answers) if explains else answer
+            raise placed(f"{decoded.field}[{position}]", answer, answers) if explains else answer
     encoded = _encode(request, decoded, answers, is_native, parameters)
     return decoded.event.wrap(request.model[0], *encoded) if decoded.event is not None else encoded
 
@@ -171,7 +174,8 @@ def _decode_v1(request: InferenceRequest, signature: Signature | None, bare: boo
         for row in rows:
             if isinstance(row, dict):
                 row.setdefault("explain", document["explain"])
-    return Decoded(rows, headers, single=False, event=event)
+    field = "instances" if "instances" in document else "inputs"
+    return Decoded(rows, headers, single=False, event=event, field=field)
 
 
 def _event(request: InferenceRequest) -> tuple[Event | None, Any]:

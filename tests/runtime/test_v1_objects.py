@@ -172,3 +172,30 @@ def test_the_wish_of_an_instance_may_be_a_text():
     document = {"instances": [{"rooms": 3, "target": 2, "explain": json.dumps({"target": 0})}]}
     (answer,) = run(make_service(rent), request(json.dumps(document), V1, verb=Verb.EXPLAIN))
     assert shares(answer) == {"rooms": 300, "target": -10}
+
+
+@pytest.mark.parametrize("field", ["instances", "inputs"])
+def test_the_row_that_is_refused_is_named_as_the_client_called_the_rows(field):
+    document = {field: [{"rooms": 1}, {"title": "no", "stars": 3}], "explain": {}}
+    (answer,) = run(make_service(rent), request(json.dumps(document), V1, verb=Verb.EXPLAIN))
+    assert answer.status == 400
+    assert answer.message.startswith(f"{field}[1]: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ('"\\ud800 a"', "The input"),
+        ('{"x": "\\ud800 a"}', "Input 'x'"),
+        ('{"\\ud800": 1}', "The name of an input"),
+        ('{"\\ud800": "a b"}', "The name of an input"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(data, what):
+    """TorchServe's JSON may hold some, an answer may not."""
+    body = request(f'{{"data": {data}, "explain": {{}}}}', content_type="application/json", verb=Verb.EXPLAIN)
+    (answer,) = run(make_service(lambda data, context: [1.0] * len(data)), body)
+    assert (answer.status, answer.message) == (
+        400,
+        f"{what} holds half of a surrogate pair, which is no character",
+    )
