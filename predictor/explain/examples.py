@@ -11,7 +11,7 @@ import torch
 
 from predictor.errors import InvalidInput
 from predictor.explain.budget import Budget
-from predictor.explain.outputs import Reading, first_output
+from predictor.explain.outputs import OutputReader
 from predictor.explain.shadow import ModelKind
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Subject:
     probability: bool = False
     prefix: Prefix | None = None
     autocast: torch.dtype | None = None
-    read: Reading = first_output
+    read: OutputReader = dataclasses.field(default_factory=OutputReader)
     graphs: Graphs | None = None
 
     def scores(self, inputs: Sequence[torch.Tensor], extras: Sequence[torch.Tensor] = ()) -> torch.Tensor:
@@ -233,7 +233,8 @@ class Pass:
         with torch.enable_grad():
             leaves = [tensor.detach().requires_grad_() for tensor in tensors[: self.inputs]]
             scores = self.subject.scores(leaves, extras)
-            if not scores.requires_grad:
+            lacking = self.subject.read.without_gradients
+            if not scores.requires_grad or (lacking and not lacking.isdisjoint(targets.flatten().tolist())):
                 raise InvalidInput(
                     "The model's output has no gradients with respect to its inputs; use a method that needs "
                     "none"

@@ -16,7 +16,10 @@ class OutputReader:
 
     Attributes:
         labels: of the numbers in the last tensor that was read; before, those that are declared.
+        without_gradients: places of the numbers in it that have none, where others have: whole numbers, say.
     """
+
+    without_gradients: frozenset[int] = frozenset()
 
     def __init__(self, names: Sequence[str] = (), are_labels: bool = False) -> None:
         """Read the first of several outputs, or all of them.
@@ -39,7 +42,11 @@ class OutputReader:
         is_labelled = self._are_labels and len(values) == len(self._names)
         is_labelled = is_labelled and all(_is_one_number(value) for value in values)
         self.labels = self._names if is_labelled else ()
+        self.without_gradients = frozenset()
         if is_labelled and len(values) > 1:
+            followed = [value.requires_grad for value in values]
+            if any(followed):
+                self.without_gradients = frozenset(place for place, has in enumerate(followed) if not has)
             return torch.stack([value.reshape(-1) for value in values], dim=1)
         first: torch.Tensor = values[0]
         return first

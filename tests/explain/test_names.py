@@ -270,3 +270,22 @@ def test_names_that_do_not_fit_what_the_model_answers_are_no_targets():
     (refused,) = found.explain([{"data": HOUSE, "explain": {"target": "sum"}}], [""])
     assert isinstance(refused, InvalidInput)
     assert "an index: this model has no labels" in refused.message
+
+
+@pytest.mark.parametrize(
+    "stop", [lambda tax: tax.long(), lambda tax: tax.detach()], ids=["whole numbers", "detached"]
+)
+def test_gradients_of_an_output_that_has_none_are_refused_beside_one_that_has(stop):
+    found = declared(lambda both: (both[:, 0], stop(both[:, 1])), "price", "tax")
+
+    def explained(method, target):
+        (one,) = found.explain([{"data": HOUSE, "explain": {"method": method, "target": target}}], [""])
+        return one
+
+    for method in ("integrated_gradients", "saliency", "gradient_shap", "input_x_gradient"):
+        refused = explained(method, "tax")
+        assert isinstance(refused, InvalidInput)
+        assert "has no gradients" in refused.message
+        assert explained(method, "price")["target"] == {"index": 0, "label": "price"}
+    shares = [item["attribution"] for item in explained("shapley_exact", "tax")["features"]]
+    assert shares == pytest.approx([0.0, -160.0])
