@@ -83,8 +83,8 @@ def take_apart(payload: Any, what: str = "The input") -> Pieces:
         InvalidInput: it is neither a picture, nor a text, nor numbers.
     """
     if isinstance(payload, (bytes, bytearray, memoryview)):
-        data = bytes(payload)
-        return _picture(data, bytearray) or _text_or_json(_decoded(data, what), what, as_bytes=True)
+        data, kind = bytes(payload), bytes if isinstance(payload, bytes) else bytearray
+        return _picture(data, kind) or _text_or_json(_decoded(data, what), what, kind)
     if isinstance(payload, str):
         return _picture(_from_base64(payload), _to_base64) or _text_or_json(payload, what)
     numbers = _numbers(payload)
@@ -148,8 +148,10 @@ def _to_base64(png: bytes) -> str:
     return base64.b64encode(png).decode("ascii")
 
 
-def _text_or_json(text: str, what: str, as_bytes: bool = False) -> Pieces:
-    wrap = (lambda value: bytearray(value.encode("utf-8"))) if as_bytes else (lambda value: value)
+def _text_or_json(text: str, what: str, kind: type[bytes | bytearray] | None = None) -> Pieces:
+    def wrap(value: str) -> str | bytes | bytearray:
+        return value if kind is None else kind(value.encode("utf-8"))
+
     text = _sendable(text, what)
     if text.lstrip()[:1] in ("{", "["):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -137,6 +138,20 @@ def test_what_a_variant_leaves_is_what_the_client_wrote(instance):
     assert variants.count(whole) >= 1, "the input itself is asked about once more, beside its variants"
     written = [numbers(variant) for variant in variants]
     assert all(given in (now, 0) for one in written for given, now in zip(one, numbers(whole), strict=True))
+
+
+@pytest.mark.parametrize("value", ["no good", {"b64": base64.b64encode(b"no good").decode()}])
+@pytest.mark.parametrize("wrap", [lambda value: {"review": value}, lambda value: {"data": value}])
+def test_variants_are_of_the_type_that_the_whole_has(value, wrap):
+    seen = []
+
+    def handle(data, context):
+        seen.extend(next(item for name, item in row.items() if name != "explain") for row in data)
+        return [1.0] * len(data)
+
+    assert explain(handle, [wrap(value)]).status == 200
+    assert len(seen) > 2
+    assert {type(item) for item in seen} == {str if isinstance(value, str) else bytes}
 
 
 def numbers(payload):
