@@ -91,10 +91,12 @@ class BodyInParts(IncomingBody):
 class BodyInPlace(IncomingBody):
     """Memory for a body of known length, into which the socket is read."""
 
-    def __init__(self, begun: bytes | bytearray, memory: memoryview) -> None:
-        """Fill `memory`, which has the body's length."""
+    def __init__(self, begun: bytes | bytearray, length: int, take: Take) -> None:
+        """Receive `length` bytes into what `take` finds, else into memory of the body's own."""
         super().__init__(begun)
-        self._memory = memory
+        lent = take(length)
+        self._is_lent = lent is not None
+        self._memory = take_anonymous(length) if lent is None else lent
         self._memory[: self.size] = begun
 
     async def arrival(self, patience: float) -> None:
@@ -106,9 +108,10 @@ class BodyInPlace(IncomingBody):
             leaving.cancel()
 
     def _leave(self) -> None:
-        own = take_anonymous(len(self._memory))
-        own[: self.size] = self._memory[: self.size]
-        self._memory = own
+        if self._is_lent:
+            own = take_anonymous(len(self._memory))
+            own[: self.size] = self._memory[: self.size]
+            self._memory, self._is_lent = own, False
 
     @property
     def complete(self) -> bool:

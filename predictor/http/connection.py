@@ -23,7 +23,6 @@ from predictor.http.body import (
     BodyInPlace,
     IncomingBody,
     Take,
-    take_anonymous,
 )
 from predictor.http.messages import new_request_id
 
@@ -91,7 +90,7 @@ class Cycle(RequestResponseCycle):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body: IncomingBody
         if self.more_body and length is not None and length - len(self.body) >= IN_PLACE_FROM_BYTES:
-            body = BodyInPlace(self.body, take(length) or take_anonymous(length))
+            body = BodyInPlace(self.body, length, take)
             self.give_place(body)
         else:
             body = self.incoming = BodyInParts(self.body, limit)
