@@ -94,6 +94,10 @@ class PayloadTooLarge(PredictorError):
     torchserve_type = "BadRequestException"
 
 
+class WorkTooLarge(PayloadTooLarge):
+    """What a small request asks for, or unpacks to, is over a limit; it is told so, unlike a large one."""
+
+
 class RequestTimeout(PredictorError):
     """The client stopped in the middle of its body."""
 
@@ -268,6 +272,7 @@ _SENT_BY_WORKERS: tuple[type[PredictorError], ...] = (
     InvalidInput,
     NotAcceptable,
     PayloadTooLarge,
+    WorkTooLarge,
     HandlerFailed,
     HandlerStatus,
     OutOfResources,

@@ -216,7 +216,7 @@ class ExplainedBatch:
                         inputs=inputs,
                         features=features,
                         n_steps=None if found.n_steps is None else found.n_steps[position],
-                        converged=None if found.converged is None else found.converged[position],
+                        converged=None if found.converged is None else found.converged[position][column],
                         cost=self._cost(row, elapsed),
                         metrics={name: values[position] for name, values in measures.items()},
                     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from predictor.errors import HandlerStatus, PayloadTooLarge
+from predictor.errors import HandlerStatus, WorkTooLarge
 from predictor.explain.giving_way import give_way, given_away
 
 # Numbers in one pass: 8 pictures of 3 x 224 x 224, 1600 of 28 x 28. With 4 a ResNet-18 took 9 % longer, since
@@ -44,11 +44,11 @@ class Limits:
             where: what to change, for the message.
 
         Raises:
-            PayloadTooLarge: they are too many.
+            WorkTooLarge: they are too many.
         """
         limit = self.max_rows or max(_ALWAYS_ALLOWED_ROWS, _MAX_NUMBERS // max(1, numbers))
         if rows > limit:
-            raise PayloadTooLarge(
+            raise WorkTooLarge(
                 f"This explanation would send {rows} rows through the model; the limit is {limit}. "
                 f"Change {where}"
             )

@@ -142,7 +142,7 @@ class Attributed:
     Attributes:
         values: attributions for each input, [rows, targets, ...]. An axis of 1 stands for all of them.
         n_steps: points used for each row, None where there are none.
-        converged: whether that was enough for the tolerance that was asked for.
+        converged: for each row and target, whether that was enough for the tolerance that was asked for.
         baseline_scores: mean outputs of what the method compared with, [rows, outputs], where that is not
             the baseline of the examples.
         per_feature: attributions of features, [rows, targets, features], for methods that work on these:
@@ -153,7 +153,7 @@ class Attributed:
 
     values: Tensors
     n_steps: list[int] | None = None
-    converged: list[bool] | None = None
+    converged: list[list[bool]] | None = None
     baseline_scores: torch.Tensor | None = None
     per_feature: torch.Tensor | None = None
     shared: bool = False

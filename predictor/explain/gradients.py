@@ -72,10 +72,10 @@ def _adaptive(
     difference: torch.Tensor,
     index: torch.Tensor,
 ) -> Attributed:
-    """Double the steps of the rows whose delta is too large; `difference` is [rows, targets]."""
+    """Double the steps of the rows of which a delta is too large; `difference` is [rows, targets]."""
     values: Tensors = ()
     steps = [0] * len(examples)
-    converged = [False] * len(examples)
+    converged = [[False] * difference.shape[1] for _ in steps]
     count = _FIRST_STEPS
     while len(index):
         active = examples.with_inputs(pick(examples.inputs, index), index)
@@ -85,10 +85,10 @@ def _adaptive(
         else:
             for value, part in zip(values, found, strict=True):
                 value[index] = part
-        good = relative_delta(found, difference[index]).amax(dim=1) <= args["tolerance"]
+        good = relative_delta(found, difference[index]) <= args["tolerance"]
         for row, fine in zip(index.tolist(), good.tolist(), strict=True):
             steps[row], converged[row] = count, fine
-        index = index[~good]
+        index = index[~good.all(dim=1)]
         count *= 2
         if count > args["max_steps"]:
             break

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from html import escape
 
+import numpy as np
+
 from predictor.explain.bars import Bar, css_colour, render_bars
 from predictor.explain.explanation import Explanation, Feature, InputPart, word_weights
 from predictor.explain.methods import METHODS
@@ -33,6 +35,9 @@ def render_page(explanation: Explanation, style: ImageStyle, top_k: int) -> str:
     """Return an HTML document without scripts or links, whose every text is escaped."""
     title = question(explanation)
     parts = [f"<figure>{figure}</figure>" for figure in _figures(explanation, style, top_k)]
+    bars, count = _bars(explanation, top_k)
+    if len(bars) < count:
+        parts.append(f"<p class='note'>The bars are the {len(bars)} strongest of {count}.</p>")
     body = "\n".join(
         (f"<h1>{escape(title)}</h1>", *_sentences(explanation), *parts, _small_print(explanation))
     )
@@ -63,17 +68,42 @@ def render_words(part: InputPart) -> str:
 
 
 def render_chart(explanation: Explanation, top_k: int, titled: bool = True) -> str | None:
-    """Return the strongest features or words as a bar chart in SVG, None for pictures."""
-    bars = [_feature_bar(feature, explanation.method) for feature in explanation.features]
-    for part in explanation.inputs if not bars else ():
-        bars += [(word[0], "", weight) for word, weight in word_weights(part)]
-    if not bars:
+    """Return the strongest features, words or numbers as a bar chart in SVG, None for pictures."""
+    shown, count = _bars(explanation, top_k)
+    if not shown:
         return None
-    bars.sort(key=lambda bar: -abs(bar[2]))
-    shown = bars[: min(top_k, _MAX_BARS)]
-    rest = f"; the {len(shown)} strongest of {len(bars)}" if len(shown) < len(bars) else ""
+    rest = f"; the {len(shown)} strongest of {count}" if len(shown) < count else ""
     title, subtitle = question(explanation), f"red speaks for it, blue against it{rest}"
     return render_bars(title, subtitle, shown, headed=titled)
+
+
+def _bars(explanation: Explanation, top_k: int) -> tuple[list[Bar], int]:
+    """Return the strongest of what has a name, and how many there are of it."""
+    method = explanation.method
+    bars = [_feature_bar(feature, method) for feature in explanation.features]
+    count = len(bars)
+    for part in explanation.inputs:
+        if part.kind == "tensor":
+            bars += _number_bars(part, method)
+            count += part.attributions.size
+        else:
+            words = word_weights(part)
+            bars += [(word[0], "", weight) for word, weight in words]
+            count += len(words)
+    bars.sort(key=lambda bar: -abs(bar[2]))
+    return bars[: min(top_k, _MAX_BARS)], count
+
+
+def _number_bars(part: InputPart, method: str) -> list[Bar]:
+    """Return the strongest numbers of a tensor, such as `features[3]`."""
+    weights, values, baseline = (some.reshape(-1) for some in (part.attributions, part.values, part.baseline))
+    bars = []
+    for index in np.argsort(-np.abs(weights), kind="stable")[:_MAX_BARS]:
+        place = ", ".join(map(str, np.unravel_index(index, part.values.shape)))
+        name = f"{part.name}[{place}]" if place else part.name
+        numbers = (float(some[index]) for some in (values, baseline, weights))
+        bars.append(_feature_bar(Feature(name, *numbers), method))
+    return bars
 
 
 def question(explanation: Explanation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError
+from predictor.errors import InvalidInput, PayloadTooLarge, PredictorError, WorkTooLarge
 
 
 def placed(place: str, error: PredictorError, answers: Sequence[Any]) -> PredictorError:
@@ -15,7 +15,7 @@ def placed(place: str, error: PredictorError, answers: Sequence[Any]) -> Predict
         place: such as `instances[2]`.
         answers: to all examples of the request, of which some are errors.
     """
-    if type(error) not in (InvalidInput, PayloadTooLarge):
+    if type(error) not in (InvalidInput, PayloadTooLarge, WorkTooLarge):
         return error  # of the model, or of the batch that the example was computed in
     if all(isinstance(answer, PredictorError) and answer.message == error.message for answer in answers):
         return error  # of what they have in common, such as `explain`

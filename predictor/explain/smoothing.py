@@ -30,7 +30,10 @@ def smooth(method: Attribute, subject: Subject, examples: Examples, budget: Budg
     found = method(subject, examples.with_inputs(tuple(noisy), row), budget, args)
     values = tuple(_combine(by_example(value, count), args["noise_type"]) for value in found.values)
     steps = found.n_steps and [max(found.n_steps[i : i + count]) for i in range(0, len(row), count)]
-    converged = found.converged and [all(found.converged[i : i + count]) for i in range(0, len(row), count)]
+    converged = found.converged and [
+        [all(copies) for copies in zip(*found.converged[i : i + count], strict=True)]
+        for i in range(0, len(row), count)
+    ]
     return Attributed(values, steps, converged, shared=found.shared)
 
 

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from predictor.errors import InvalidInput, PayloadTooLarge
+from predictor.errors import InvalidInput, WorkTooLarge
 
 # Formats that Pillow decodes by itself; for others, such as EPS, it starts programs on the client's bytes.
 Image.init()
@@ -19,7 +19,7 @@ def open_image(name: str, data: bytes) -> Image.Image:
 
     Raises:
         InvalidInput: it is empty, no picture, or cut short; the message names the input.
-        PayloadTooLarge: it holds more pixels than Pillow's limit.
+        WorkTooLarge: it holds more pixels than Pillow's limit.
     """
     if not data:
         raise InvalidInput(f"Invalid input for '{name}': it is empty")
@@ -30,7 +30,7 @@ def open_image(name: str, data: bytes) -> Image.Image:
             raise Image.DecompressionBombError(f"{picture.width} by {picture.height} pixels")
         picture.load()
     except Image.DecompressionBombError as error:
-        raise PayloadTooLarge(f"Invalid input for '{name}': the picture has too many pixels") from error
+        raise WorkTooLarge(f"Invalid input for '{name}': the picture has too many pixels") from error
     except UnidentifiedImageError as error:
         raise InvalidInput(f"Invalid input for '{name}': not a picture in a known format") from error
     except Exception as error:

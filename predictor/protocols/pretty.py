@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from predictor.errors import PayloadTooLarge, PredictorError, Unavailable
+from predictor.errors import PayloadTooLarge, PredictorError, Unavailable, WorkTooLarge
 from predictor.http.messages import HttpResponse
 from predictor.protocols.requests import retry_headers
 
@@ -21,8 +21,8 @@ def pretty_json(value: Any, status: int = 200) -> HttpResponse:
 
 
 def render_error(error: PredictorError) -> HttpResponse:
-    """Return TorchServe's error body; a 413 has none."""
-    if isinstance(error, PayloadTooLarge):
+    """Return TorchServe's error body; the 413 of a large request has none."""
+    if isinstance(error, PayloadTooLarge) and not isinstance(error, WorkTooLarge):
         return HttpResponse(413, close=True, bare=True)
     status = error.torchserve_status or error.status
     body = {"code": status, "type": error.torchserve_type, "message": error.torchserve_message}

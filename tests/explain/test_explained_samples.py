@@ -302,6 +302,21 @@ def test_baselines(digits, baseline):
     assert "delta" in answer
 
 
+def test_each_target_tells_whether_its_own_delta_came_below_the_tolerance(digits):
+    def ask(**args):
+        wish = {"top_k_targets": 3, "args": args}
+        return digits.ask({"data": digits.file("3.png"), "explain": wish})[0]["targets"]
+
+    gaps = sorted(item["relative_delta"] for item in ask(n_steps=8))
+    tolerance = (gaps[0] + gaps[-1]) / 2
+    told = [
+        (item["converged"], item["relative_delta"] <= tolerance)
+        for item in ask(max_steps=8, tolerance=tolerance)
+    ]
+    assert sorted(told) == sorted((gap <= tolerance, gap <= tolerance) for gap in gaps)
+    assert {converged for converged, _ in told} == {True, False}
+
+
 def test_an_explanation_that_costs_too_much(sample, row):
     small = sample("wine", explain={"max_rows": 100})
     (answer,) = small.ask({**row, "explain": {"method": "shapley_exact"}})

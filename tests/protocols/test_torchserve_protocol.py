@@ -15,6 +15,7 @@ from predictor.errors import (
     QueueFull,
     ResponseTimeout,
     WorkerDied,
+    WorkTooLarge,
 )
 from predictor.ipc.messages import Envelope, InferenceResult, Verb
 from predictor.protocols.torchserve import TorchServeProtocol
@@ -188,6 +189,13 @@ async def test_too_large_has_no_body_and_no_header(protocol, model):
     model.error = PayloadTooLarge("x")
     response = await call(protocol, "POST", "/predictions/m")
     assert (response.status, response.body, response.bare, response.close) == (413, b"", True, True)
+
+
+async def test_a_small_request_that_asks_for_too_much_is_told_so(protocol, model):
+    model.error = WorkTooLarge("This explanation would send 9 rows")
+    response = await call(protocol, "POST", "/explanations/m")
+    assert response.status == 413
+    assert parsed(response)["message"] == "This explanation would send 9 rows"
 
 
 async def test_what_the_handler_chose(protocol, model):
