@@ -23,7 +23,7 @@ from predictor.explain.perturbation import group_counts
 from predictor.explain.precision import full_precision
 from predictor.explain.quality import SENSITIVITY_SAMPLES, check_continuous, infidelity, sensitivity
 from predictor.explain.request import ExplainRequest
-from predictor.explain.targets import resolve_target
+from predictor.explain.targets import PREDICTED, resolve_target
 from predictor.explain.text import Word
 
 if TYPE_CHECKING:
@@ -146,12 +146,15 @@ class ExplainedBatch:
 
     def _targets(self, asked: Asked, logits: torch.Tensor) -> torch.Tensor:
         """Return the indices of the outputs to explain, int64 [targets]."""
-        count = asked.request.top_k_targets
+        request = asked.request
+        count = request.top_k_targets
         if count > len(logits):
             raise InvalidInput(f"explain.top_k_targets must be at most {len(logits)}, the number of outputs")
+        if count > 1 and request.target != PREDICTED:
+            beside = "must be 'predicted' beside explain.top_k_targets"
+            raise InvalidInput(f"{request.target_field} {beside}; got {request.target!r}")
         if count > 1:
             return logits.topk(count).indices
-        request = asked.request
         target = resolve_target(request.target, self._model.labels, len(logits), request.target_field)
         return (
             logits.argmax().reshape(1) if target is None else logits.new_tensor([target], dtype=torch.int64)

@@ -9,6 +9,7 @@ from typing import Any
 
 from predictor.errors import InvalidInput
 from predictor.explain.methods import Method, find_method
+from predictor.explain.targets import PREDICTED
 
 DEFAULT_METHOD = "integrated_gradients"
 
@@ -52,7 +53,7 @@ class ExplainRequest:
         method: how it is found out.
         args: all arguments of the method.
         target: index or label of the output to explain, or "predicted".
-        top_k_targets: how many of the most probable outputs are explained; above 1, `target` is moot.
+        top_k_targets: how many of the most probable outputs are explained; above 1, `target` is "predicted".
         baseline: what the input is compared with, None for the model's own; see `baselines.py`.
         output: "logit" or "probability" for classifiers.
         returns: parts of the answer.
@@ -66,7 +67,7 @@ class ExplainRequest:
 
     method: Method
     args: Mapping[str, Any]
-    target: int | str = "predicted"
+    target: int | str = PREDICTED
     top_k_targets: int = 1
     baseline: Any = None
     output: str = "logit"

@@ -39,7 +39,7 @@ def resolve_target(
         if is_predicted(target):
             return None
         if not is_index(target):
-            known = f"one of {', '.join(labels[:20])}" if labels else "an index: this model has no labels"
+            known = f"one of {', '.join(labels[:20])}" if labels else "an index (this model has no labels)"
             more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
             raise InvalidInput(f"{where} must be {known}{more}, or 'predicted'; got {target!r}")
         target = int(target)

@@ -302,6 +302,17 @@ def test_baselines(digits, baseline):
     assert "delta" in answer
 
 
+@pytest.mark.parametrize(("wish", "beside"), [({"target": 3}, {}), ({}, {"target": "3"})])
+def test_a_target_beside_the_most_probable_ones_is_refused(digits, wish, beside):
+    wish = {"top_k_targets": 3, "method": "saliency", **wish}
+    (refused,) = digits.ask({"data": digits.file("3.png"), "explain": wish, **beside})
+    assert isinstance(refused, InvalidInput)
+    assert "target must be 'predicted' beside explain.top_k_targets; got" in refused.message
+    wish["target"] = "predicted"
+    (answer,) = digits.ask({"data": digits.file("3.png"), "explain": wish})
+    assert len(answer["targets"]) == 3
+
+
 def test_each_target_tells_whether_its_own_delta_came_below_the_tolerance(digits):
     def ask(**args):
         wish = {"top_k_targets": 3, "args": args}

@@ -269,7 +269,7 @@ def test_names_that_do_not_fit_what_the_model_answers_are_no_targets():
     assert one["target"] == {"index": 1, "label": None}
     (refused,) = found.explain([{"data": HOUSE, "explain": {"target": "sum"}}], [""])
     assert isinstance(refused, InvalidInput)
-    assert "an index: this model has no labels" in refused.message
+    assert "an index (this model has no labels)" in refused.message
 
 
 @pytest.mark.parametrize(
