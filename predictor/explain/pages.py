@@ -34,8 +34,11 @@ _STYLE = (
 def render_page(explanation: Explanation, style: ImageStyle, top_k: int) -> str:
     """Return an HTML document without scripts or links, whose every text is escaped."""
     title = question(explanation)
-    parts = [f"<figure>{figure}</figure>" for figure in _figures(explanation, style, top_k)]
+    figures = _figures(explanation, style)
     bars, count = _bars(explanation, top_k)
+    if bars:
+        figures.append(render_bars(title, "", bars, headed=False))
+    parts = [f"<figure>{figure}</figure>" for figure in figures]
     if len(bars) < count:
         parts.append(f"<p class='note'>The bars are the {len(bars)} strongest of {count}.</p>")
     body = "\n".join(
@@ -67,14 +70,13 @@ def render_words(part: InputPart) -> str:
     return f"<span class='words'>{''.join(pieces)}</span>"
 
 
-def render_chart(explanation: Explanation, top_k: int, titled: bool = True) -> str | None:
+def render_chart(explanation: Explanation, top_k: int) -> str | None:
     """Return the strongest features, words or numbers as a bar chart in SVG, None for pictures."""
     shown, count = _bars(explanation, top_k)
     if not shown:
         return None
     rest = f"; the {len(shown)} strongest of {count}" if len(shown) < count else ""
-    title, subtitle = question(explanation), f"red speaks for it, blue against it{rest}"
-    return render_bars(title, subtitle, shown, headed=titled)
+    return render_bars(question(explanation), f"red speaks for it, blue against it{rest}", shown)
 
 
 def _bars(explanation: Explanation, top_k: int) -> tuple[list[Bar], int]:
@@ -158,7 +160,8 @@ def _small_print(explanation: Explanation) -> str:
     return "".join(f"<p class='note'>{escape(line)}</p>" for line in lines)
 
 
-def _figures(explanation: Explanation, style: ImageStyle, top_k: int) -> list[str]:
+def _figures(explanation: Explanation, style: ImageStyle) -> list[str]:
+    """Return the pictures and the marked texts."""
     figures = []
     for part in explanation.inputs:
         if part.kind == "image":
@@ -166,5 +169,4 @@ def _figures(explanation: Explanation, style: ImageStyle, top_k: int) -> list[st
             figures.append(f"<img alt='{escape(part.name, quote=True)}' src='data:image/png;base64,{data}'>")
         elif part.words and part.text is not None:
             figures.append(f"<p>{render_words(part)}</p>")
-    chart = render_chart(explanation, top_k, titled=False)
-    return [*figures, chart] if chart else figures
+    return figures

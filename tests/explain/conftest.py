@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import predictor
@@ -35,6 +36,15 @@ class Sample:
 
     def file(self, name):
         return (self.folder / "examples" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small models on many threads are slow where others use the cores, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -30,14 +30,7 @@ from predictor.explain.methods import find_method
 from predictor.explain.model import ExplainedModel
 from predictor.explain.shadow import ModelKind, kind_of, shadow_copy
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small models on many threads are slow where others use the cores, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Recorded:

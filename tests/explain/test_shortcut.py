@@ -30,13 +30,7 @@ from predictor.explain.shortcut import Shortcut
 _ROWS = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small models on many threads are slow where others use the cores, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(model):
